@@ -1,0 +1,1 @@
+"""The edge: protocols, polling, and the durable outbox."""

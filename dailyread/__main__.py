@@ -1,0 +1,5 @@
+import sys
+
+from dailyread.cli import main
+
+sys.exit(main())

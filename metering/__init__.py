@@ -1,0 +1,1 @@
+"""Section M as pure functions: no I/O, no clock."""

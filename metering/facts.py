@@ -1,0 +1,202 @@
+"""Facts: what somebody told us, with the instant at which we received it.
+
+One Struct per kind of fact. They are the JSON Lines form that people and other tools read and write, and, without
+`received_at`, what travels in a frame (`wire.py`). A fact is never changed; a correction is another fact.
+
+Instants are aware datetimes; Gas Days are dates; volumes (m³), calorific values (MJ/m³), quantities (kWh) and factors are
+exact decimals, written as strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+Instant: TypeAlias = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset")]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+Digits: TypeAlias = Annotated[int, Meta(ge=1, le=18)]
+Status = Literal["clock_invalid", "tamper", "battery_low", "reed_switch", "bypass_open"]
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fact", omit_defaults=True):
+    """What all facts have. `received_at` is set where the fact is appended to the log, never by its sender."""
+
+    received_at: Instant | None = None
+
+
+class CalorificValue(Fact, tag="calorific_value", frozen=True, kw_only=True):
+    """The calorific value of an LDZ on a Gas Day (1.4.4(b)); the latest received counts."""
+
+    ldz: Name
+    gas_day: date
+    mj_per_m3: Decimal
+
+    def __post_init__(self) -> None:
+        _positive("mj_per_m3", self.mj_per_m3)
+
+
+class Registered(Fact, tag="registered", frozen=True, kw_only=True):
+    """From `gas_day` on, these Users, this LDZ, this Annual Quantity (kWh) and this Daily Read Equipment."""
+
+    meter_point: Name
+    gas_day: date
+    users: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    ldz: Name
+    annual_quantity_kwh: Decimal
+    equipment: Name
+    telemetry: bool = False
+    operational_notice: date | None = None
+
+    def __post_init__(self) -> None:
+        if not self.annual_quantity_kwh.is_finite() or self.annual_quantity_kwh < 0:
+            raise ValueError(f"annual_quantity_kwh: {self.annual_quantity_kwh} is not a number of 0 or more")
+
+
+class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):
+    """A meter (with its convertor) was fitted at `at`, showing `index`; what its register is.
+
+    `m3_per_tick` is of the register in `index` (the converted one where there is a convertor). `conversion_factor` is
+    null with a convertor. `q_max_m3_per_h` is at the register's own conditions.
+    """
+
+    meter_point: Name
+    meter: Name
+    at: Instant
+    index: Annotated[int, Meta(ge=0)]
+    digits: Digits
+    m3_per_tick: Decimal
+    conversion_factor: Decimal | None = None
+    q_max_m3_per_h: Decimal
+    unconverted_digits: Digits | None = None
+    unconverted_m3_per_tick: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        _positive("m3_per_tick", self.m3_per_tick)
+        _positive("q_max_m3_per_h", self.q_max_m3_per_h)
+        if self.conversion_factor is not None:
+            _positive("conversion_factor", self.conversion_factor)
+        if self.unconverted_m3_per_tick is not None:
+            _positive("unconverted_m3_per_tick", self.unconverted_m3_per_tick)
+        if self.index >= 10**self.digits:
+            raise ValueError(f"index: {self.index} has more than {self.digits} digits")
+
+
+class ReferenceIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The meter's own index at the start and the end of the Day; `digits` and `m3_per_tick` as the register's unless given."""
+
+    start: Annotated[int, Meta(ge=0)]
+    end: Annotated[int, Meta(ge=0)]
+    digits: Digits | None = None
+    m3_per_tick: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if self.m3_per_tick is not None:
+            _positive("m3_per_tick", self.m3_per_tick)
+
+
+class Readings(Fact, tag="readings", frozen=True, kw_only=True):
+    """Meter Readings of one meter and Gas Day, all of them or a piece (1.4.3, 4.2.1).
+
+    The instants are `at`, or `first_at` and every `interval_s` seconds. `index` holds one entry an instant: a count of
+    ticks, null for a reading that is missing; what else stands there is kept, and rejected by validation (`malformed`).
+    """
+
+    meter_point: Name
+    meter: Name
+    gas_day: date
+    at: tuple[Instant, ...] | None = None
+    first_at: Instant | None = None
+    interval_s: Annotated[int, Meta(ge=1)] | None = None
+    index: tuple[Any, ...]
+    unconverted: tuple[Any, ...] | None = None
+    reference_index: ReferenceIndex | None = None
+    interval_m3: tuple[Decimal | None, ...] | None = None
+    status: tuple[Status, ...] = ()
+    clock_offset_s: float | None = None
+    gateway: Name | None = None
+    outbox: Name | None = None
+    sequence: Annotated[int, Meta(ge=0)] | None = None
+    source: Literal["dre", "on_site"] = "dre"
+
+    def __post_init__(self) -> None:
+        if (self.at is None) == (self.first_at is None):
+            raise ValueError("at: give either `at` or `first_at` with `interval_s`, one of the two")
+        if self.first_at is not None and self.interval_s is None and len(self.index) > 1:
+            raise ValueError("interval_s: missing beside `first_at`")
+        if self.at is not None and (self.interval_s is not None or len(self.at) != len(self.index)):
+            raise ValueError(f"at: {len(self.at)} instants for {len(self.index)} entries of `index`, and no `interval_s`")
+        if self.unconverted is not None and len(self.unconverted) != len(self.index):
+            raise ValueError(f"unconverted: {len(self.unconverted)} entries for {len(self.index)} of `index`")
+        if self.interval_m3 is not None and len(self.interval_m3) != max(0, len(self.index) - 1):
+            raise ValueError(f"interval_m3: {len(self.interval_m3)} entries; one fewer than `index` has ({len(self.index)})")
+
+    def instants(self) -> Iterator[datetime]:
+        """The instants of the readings, one for each entry of `index`, as sent."""
+        if self.at is not None:
+            yield from self.at
+        elif self.first_at is not None:
+            step = timedelta(seconds=self.interval_s or 0)
+            for n in range(len(self.index)):
+                yield self.first_at + n * step
+
+
+class PollFailed(Fact, tag="poll_failed", frozen=True, kw_only=True):
+    """The gateway asked a meter and got no usable answer; kept for the analyst, it changes no Day."""
+
+    meter_point: Name
+    meter: Name
+    gas_day: date
+    reason: str
+    attempts: Annotated[int, Meta(ge=1)]
+
+
+class GivenUp(Fact, tag="given_up", frozen=True, kw_only=True):
+    """Readings that a full outbox had to drop; it changes no Day."""
+
+    meter_point: Name
+    meter: Name
+    gas_day: date
+    readings: Annotated[int, Meta(ge=0)]
+    reason: str
+
+
+class GatewayStatus(Fact, tag="gateway_status", frozen=True, kw_only=True):
+    """How a gateway is: what it has not yet sent, and whether its clock is synchronised."""
+
+    gateway: Name
+    backlog: Annotated[int, Meta(ge=0)]
+    oldest_unsent_at: Instant | None = None
+    clock_synchronised: bool
+    version: str
+
+
+class Tick(Fact, tag="tick", frozen=True, kw_only=True):
+    """Nothing happened, but it is this late: `now`, not after `received_at`."""
+
+    now: Instant
+
+    def __post_init__(self) -> None:
+        if self.received_at is not None and self.now > self.received_at:
+            raise ValueError(f"now: {self.now.isoformat()} is after received_at, {self.received_at.isoformat()}")
+
+
+AnyFact: TypeAlias = CalorificValue | Registered | MeterFitted | Readings | PollFailed | GivenUp | GatewayStatus | Tick
+PointFact: TypeAlias = Registered | MeterFitted | Readings | PollFailed | GivenUp
+FACT_TYPES: tuple[type[Fact], ...] = (
+    CalorificValue, Registered, MeterFitted, Readings, PollFailed, GivenUp, GatewayStatus, Tick,
+)  # fmt: skip
+
+
+def meter_point_of(fact: AnyFact) -> str | None:
+    """The Supply Meter Point that the fact is about; None for what concerns many or none."""
+    return getattr(fact, "meter_point", None)
+
+
+def _positive(field: str, value: Decimal) -> None:
+    if not value.is_finite() or value <= 0:
+        raise ValueError(f"{field}: {value} is not a number above 0")

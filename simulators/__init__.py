@@ -1,0 +1,1 @@
+"""Meters with a known truth, on real sockets and serial lines."""

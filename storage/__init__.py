@@ -1,0 +1,1 @@
+"""Where facts and the ledger are kept."""

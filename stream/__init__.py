@@ -1,0 +1,1 @@
+"""The stream job: facts in, ledger out."""
