@@ -1,0 +1,32 @@
+"""`dailyread check`: says what is wrong with a configuration file, where, and what would be right."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dailyread.config import GatewayConfig, kind_of, load_config
+from dailyread.settings import ConfigError
+
+HELP = """Check a configuration file (gateway or stream job) together with the DAILYREAD_… variables of the
+environment, as every start does. Prints every mistake with file, key, what was found and what is allowed.
+Exit 0: usable; 2: not."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="the TOML file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the file; returns the exit code."""
+    try:
+        kind = kind_of(args.file)
+        load_config(kind, args.file)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    name = "a gateway" if kind is GatewayConfig else "a stream job"
+    print(f"{args.file}: fine, the configuration of {name}")
+    return 0
