@@ -1,0 +1,94 @@
+"""The ledger beside the truth of simulated meters, Day by Day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Literal
+
+from dailyread.report.summary import Summary
+from metering.ledger import Day
+
+Verdict = Literal["equal", "shared", "estimated", "differs", "missing"]
+MEANINGS: dict[Verdict, str] = {
+    "equal": "the truth, to the litre",
+    "shared": "apportioned: the run's Days together are the truth, to the litre",
+    "estimated": "an estimate, and nothing better is known yet",
+    "differs": "read, restored or a whole run, and yet not the truth",
+    "missing": "the ledger has no such Day",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A Day in the ledger and in truth; `ledger_m3` is the determined volume, or else the closed-out one."""
+
+    meter_point: str
+    gas_day: date
+    status: str
+    truth_m3: Decimal
+    ledger_m3: Decimal | None
+    verdict: Verdict
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the ledger says nothing that the truth contradicts."""
+        return self.verdict not in ("differs", "missing")
+
+    @property
+    def difference_m3(self) -> Decimal | None:
+        """Ledger less truth; None where the ledger has no volume."""
+        return None if self.ledger_m3 is None else self.ledger_m3 - self.truth_m3
+
+
+def compare(summary: Summary, truth_litres: Mapping[tuple[str, date], int]) -> list[Comparison]:
+    """Every Day of the truth beside the ledger's, by meter point and Day.
+
+    What was read or restored must be the truth to the litre. Of apportioned Days the sum of an unbroken run must be.
+    Assumed, deemed and provisional volumes are estimates, and may differ.
+    """
+    rows = [_row(key, litres, summary.days.get(key)) for key, litres in sorted(truth_litres.items())]
+    return [row for run in _runs(rows, summary.days) for row in _judged(run)]
+
+
+def _row(key: tuple[str, date], litres: int, day: Day | None) -> Comparison:
+    truth_m3 = Decimal(litres).scaleb(-3)
+    if day is None:
+        return Comparison(*key, "missing", truth_m3, None, "missing")
+    known = day.determined_m3 if day.determined_status else day.volume_m3
+    status = day.determined_status or day.status
+    if known == truth_m3:
+        return Comparison(*key, status, truth_m3, known, "equal")
+    estimate = known is None or status in ("assumed", "deemed", "provisional")
+    return Comparison(*key, status, truth_m3, known, "estimated" if estimate else "differs")
+
+
+def _runs(rows: Iterable[Comparison], days: Mapping[tuple[str, date], Day]) -> Iterator[list[Comparison]]:
+    """Unbroken runs of apportioned Days of one meter point, split where a reading stands; every other row alone."""
+    run: list[Comparison] = []
+    for row in rows:
+        if run and not _follows(run[-1], row, days):
+            yield run
+            run = []
+        run.append(row)
+    if run:
+        yield run
+
+
+def _follows(before: Comparison, row: Comparison, days: Mapping[tuple[str, date], Day]) -> bool:
+    return (
+        before.status == row.status == "apportioned"
+        and before.meter_point == row.meter_point
+        and row.gas_day - before.gas_day == timedelta(days=1)
+        and days[row.meter_point, row.gas_day].start_index is None
+    )
+
+
+def _judged(run: list[Comparison]) -> list[Comparison]:
+    if run[0].status != "apportioned":
+        return run
+    whole = sum((row.difference_m3 or Decimal(0)) for row in run) == 0
+    verdict: Verdict = "shared" if whole else "differs"
+    return [row if row.verdict == "equal" and whole else replace(row, verdict=verdict) for row in run]

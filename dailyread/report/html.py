@@ -1,0 +1,160 @@
+"""The report as one HTML page that needs nothing else: no scripts, no requests, drawings inside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dailyread.report import palette, wording
+from dailyread.report.compare import MEANINGS, Comparison, compare
+from dailyread.report.plots import Plotter, describe
+from dailyread.report.summary import Kind, Share, Summary
+
+ROWS_MAX = 1000
+PLOTS_MAX = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One Day of one site in the grid; `kind` is None where the ledger has no Day."""
+
+    kind: Kind | None
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One row of the grid, and the site's plot (empty where there are too many sites to plot)."""
+
+    name: str
+    anchor: str
+    users: str
+    cells: tuple[Cell, ...]
+    share: Share
+    plot: Markup
+
+
+def write_page(path: Path, summary: Summary, truth_litres: Mapping[tuple[str, date], int] | None = None) -> None:
+    """Write the page, whole or not at all: what stood there before stays until the new page is on disk."""
+    page = render(summary, truth_litres)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def render(summary: Summary, truth_litres: Mapping[tuple[str, date], int] | None = None) -> str:
+    """The page's text. With the truth of simulated meters, in litres, it holds the comparison, too."""
+    plotter = Plotter(summary)
+    comparisons = None if truth_litres is None else compare(summary, truth_litres)
+    return (
+        _environment(summary)
+        .get_template("page.html")
+        .render(
+            s=summary,
+            palette=Markup(palette.css()),
+            kinds=_kinds(summary),
+            all_kinds=list(Kind),
+            version=version("dailyread"),
+            months=[(wording.month(days[0]), days[0].year, len(days)) for days in _by_month(summary.gas_days)],
+            sites=_sites(summary, plotter, truth_litres),
+            share_plot=plotter.share() if summary.gas_days else "",
+            rows_max=ROWS_MAX,
+            comparisons=comparisons,
+            by_site=_by_site(comparisons or ()),
+            verdicts=[
+                (verdict, MEANINGS[verdict]) for verdict in MEANINGS if any(c.verdict == verdict for c in comparisons or ())
+            ],
+        )
+    )
+
+
+def _environment(summary: Summary) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dailyread.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_harmless,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "difference": wording.difference,
+        "gas_day": wording.gas_day,
+        "json": lambda value: msgspec.json.encode(value).decode(),
+        "instant": lambda at: _instant(summary, at),
+    }
+    return environment
+
+
+def _harmless(value: Any) -> Any:
+    """Text without control characters; what is markup already is our own."""
+    return wording.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _instant(summary: Summary, at: datetime) -> Markup:
+    text = wording.instant(at, summary.calendar.zone)
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text)
+
+
+def _kinds(summary: Summary) -> list[Kind]:
+    used = {summary.kind(point, day) for point, day in summary.days}
+    return [kind for kind in Kind if kind in used]
+
+
+def _sites(summary: Summary, plotter: Plotter, truth_litres: Mapping[tuple[str, date], int] | None) -> list[Site]:
+    plotted = _plotted(summary)
+    return [
+        Site(
+            name=point,
+            anchor=f"site-{n}",
+            users=", ".join(sorted({user for d in summary.gas_days for user in _users(summary, point, d)})),
+            cells=tuple(_cell(summary, point, d) for d in summary.gas_days),
+            share=summary.share_of_point.get(point, Share()),
+            plot=plotter.volumes(point, truth_litres) if point in plotted else Markup(""),
+        )
+        for n, point in enumerate(summary.meter_points, start=1)
+    ]
+
+
+def _plotted(summary: Summary) -> set[str]:
+    """All sites, or those with the most Days that were not read by 11:00."""
+
+    def ordinary(point: str) -> int:
+        return sum(summary.kind(point, day) is Kind.BY_11 for day in summary.gas_days)
+
+    return set(sorted(summary.meter_points, key=ordinary)[:PLOTS_MAX])
+
+
+def _users(summary: Summary, point: str, gas_day: date) -> tuple[str, ...]:
+    day = summary.days.get((point, gas_day))
+    return day.users if day else ()
+
+
+def _cell(summary: Summary, point: str, gas_day: date) -> Cell:
+    day = summary.days.get((point, gas_day))
+    kind = summary.kind(point, gas_day)
+    if day is None or kind is None:
+        return Cell(None, f"{wording.gas_day(gas_day)}: no record")
+    return Cell(kind, describe(day, kind))
+
+
+def _by_month(days: Sequence[date]) -> list[list[date]]:
+    return [list(month) for _, month in groupby(days, key=lambda day: (day.year, day.month))]
+
+
+def _by_site(rows: Sequence[Comparison]) -> list[tuple[str, list[Comparison]]]:
+    return [(point, list(of_point)) for point, of_point in groupby(rows, key=lambda row: row.meter_point)]
