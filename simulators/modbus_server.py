@@ -80,9 +80,9 @@ class RegisterImage:
         words = [0] * archive.record_registers
         _place(words, archive.at.address, instant_words(hour * HOUR_S, archive.at, order))
         for number, ticks in (
-            (archive.index, row and row.index),
-            (archive.unconverted, row and row.unconverted),
-            (archive.own_index, row and row.reference),
+            (archive.index, row.index if row else None),
+            (archive.unconverted, row.unconverted if row else None),
+            (archive.own_index, row.reference if row else None),
         ):
             if number is not None:
                 _place(words, number.address, count_words(ticks, number, order))

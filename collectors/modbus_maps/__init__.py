@@ -1,0 +1,133 @@
+"""Register maps: what stands where in a make of meter, as data.
+
+A map is a TOML file in this folder (or a path of one's own in the configuration). It says in which registers the clock, the
+status word, the present index and the archive of past records are, in which word order, and how one archive record is
+laid out. A new make is a new file, no code. Addresses are those on the wire, counted from 0.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from metering.facts import Digits, Status
+
+Address = Annotated[int, Meta(ge=0, le=65535)]
+Table = Literal["holding", "input"]
+WordOrder = Literal["big", "little"]
+NumberType = Literal["u16", "u32", "u64"]
+InstantType = Literal["unix_u32", "ymdhms"]
+WORDS: dict[str, int] = {"u16": 1, "u32": 2, "u64": 4, "unix_u32": 2, "ymdhms": 6}
+
+
+class MapError(ValueError):
+    """A register map cannot be used; names the file or the field, and what is allowed."""
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Number(_Part, frozen=True, kw_only=True):
+    """An unsigned whole number; `address` counts from the record's first register inside an archive.
+
+    `ticks` is how many ticks of the register one count is worth; `missing` is the count that stands for "no value";
+    a count above `limit` is no answer of this meter.
+    """
+
+    address: Address
+    type: NumberType
+    ticks: Annotated[int, Meta(ge=1)] = 1
+    missing: int | None = None
+    limit: int | None = None
+
+
+class Instant(_Part, frozen=True, kw_only=True):
+    """A date and time: seconds since 1970 (UTC), or six registers year (four digits), month, day, hour, minute, second.
+
+    `utc_offset_s` is that of the meter's clock, which runs without summer time.
+    """
+
+    address: Address
+    type: InstantType
+    utc_offset_s: Annotated[int, Meta(ge=-86400, le=86400)] = 0
+
+
+class StatusWord(_Part, frozen=True, kw_only=True):
+    """A word of flags: bit number (as a string, 0 the lowest) to the name of the status it reports."""
+
+    address: Address
+    bits: dict[str, Status]
+    type: Literal["u16"] = "u16"
+
+
+class Archive(_Part, frozen=True, kw_only=True):
+    """A ring of records, each `record_registers` long, from `address` on, `capacity` of them.
+
+    `newest` holds the position (from 0) of the youngest record, `stored` how many there are, `newest_at` its instant.
+    `at`, `index`, `unconverted`, `own_index` (the meter's own) and `status` are places in a record. `own_digits` and
+    `own_m3_per_tick` are those of the meter's own index, where they differ from the register's.
+    """
+
+    address: Address
+    capacity: Annotated[int, Meta(ge=1)]
+    record_registers: Annotated[int, Meta(ge=1, le=125)]
+    interval_s: Annotated[int, Meta(ge=60)] = 3600
+    newest: Number
+    stored: Number
+    newest_at: Instant
+    at: Instant
+    index: Number
+    unconverted: Number | None = None
+    own_index: Number | None = None
+    own_digits: Digits | None = None
+    own_m3_per_tick: Decimal | None = None
+    status: StatusWord | None = None
+
+    def __post_init__(self) -> None:
+        if self.address + self.capacity * self.record_registers > 65536:
+            raise ValueError("archive: its records end after register 65535")
+        for part in (self.at, self.index, self.unconverted, self.own_index, self.status):
+            if part is not None and part.address + WORDS[part.type] > self.record_registers:
+                raise ValueError(f"archive: register {part.address} is beyond the record's {self.record_registers} registers")
+
+
+class RegisterMap(_Part, frozen=True, kw_only=True):
+    """One make of meter. `max_count` registers at most in a request; a gap of up to `max_gap` registers is read with."""
+
+    title: str
+    table: Table = "holding"
+    word_order: WordOrder = "big"
+    max_count: Annotated[int, Meta(ge=1, le=125)] = 125
+    max_gap: Annotated[int, Meta(ge=0)] = 8
+    clock: Instant
+    status: StatusWord
+    archive: Archive
+
+    def __post_init__(self) -> None:
+        if self.archive.record_registers > self.max_count:
+            raise ValueError(f"max_count: a record has {self.archive.record_registers} registers, more than {self.max_count}")
+
+
+@cache
+def register_map(name: str) -> RegisterMap:
+    """The map of this name in this folder, or, where `name` ends in `.toml`, of that file. Raises MapError."""
+    try:
+        text = Path(name).read_text() if name.endswith(".toml") else (files(__name__) / f"{name}.toml").read_text()
+    except OSError as error:
+        raise MapError(f"register_map: no map {name!r}; known are {', '.join(known())}, or a path to a .toml file") from error
+    try:
+        return msgspec.toml.decode(text, type=RegisterMap)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise MapError(f"register_map {name!r}: {error}") from error
+
+
+def known() -> list[str]:
+    """The names of the maps that come with the project."""
+    return sorted(entry.name.removesuffix(".toml") for entry in files(__name__).iterdir() if entry.name.endswith(".toml"))
