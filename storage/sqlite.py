@@ -11,23 +11,30 @@ class StoreError(Exception):
     """A store's file cannot be used; the message names it and what to do."""
 
 
-def open_database(path: Path, schema: str, version: int, synchronous: Literal["NORMAL", "FULL"]) -> sqlite3.Connection:
+def open_database(
+    path: Path, schema: str, version: int, synchronous: Literal["NORMAL", "FULL"], exclusive: bool = False
+) -> sqlite3.Connection:
     """The database at `path`, made with `schema` where there is none. Transactions are the caller's, none is implicit.
 
-    What is committed survives the end of the process; a power cut too with FULL. Raises StoreError where the file is
-    of another version, is no database of ours, or cannot be opened.
+    What is committed survives the end of the process; a power cut too with FULL. With `exclusive` no other process can
+    use the file until this one closes it or ends. Raises StoreError where the file is of another version, is no
+    database of ours, is in use, or cannot be opened.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, timeout=1 if exclusive else 30, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{path}: cannot be opened: {error}") from error
     try:
+        if exclusive:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {synchronous}")
         _make(db, path, schema, version)
-    except sqlite3.OperationalError as error:  # locked, disk full, read-only
+    except sqlite3.OperationalError as error:
         db.close()
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise StoreError(f"{path}: in use by another process") from error
         raise StoreError(f"{path}: cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
         db.close()

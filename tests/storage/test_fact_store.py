@@ -201,9 +201,7 @@ while True:
 def test_kill_9_loses_no_frame_and_leaves_none_half_done(tmp_path: Path) -> None:
     path = tmp_path / "facts.sqlite"
     for lines in (1, 40, 400):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True
-        ) as writer:
+        with subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             acknowledged = [int(writer.stdout.readline()) for _ in range(lines)][-1]
             os.kill(writer.pid, signal.SIGKILL)
