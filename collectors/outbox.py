@@ -63,11 +63,12 @@ class OutboxFull(OutboxError):
 
 
 class StoredFact(msgspec.Struct, frozen=True):
-    """A fact that waits: its number, and when it was put, by the clock that the caller keeps."""
+    """A fact that waits: its number, when it was put, by the clock that the caller keeps, and its size in bytes."""
 
     id: int
     committed_at: datetime
     fact: AnyFact
+    size: int
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -103,9 +104,10 @@ class Outbox:
     def put(self, facts: Iterable[AnyFact], now: datetime, done: Iterable[tuple[str, date]] = ()) -> None:
         """Store the facts, committed at `now`, and that these (meter, Gas Day) are done: all of it, or OutboxError and none.
 
-        Readings get this gateway, this outbox and their sequence. ValueError for a fact too large for a frame.
+        Readings get this gateway, this outbox and their sequence. The instant is kept to the millisecond, as Kafka does.
+        ValueError for a fact too large for a frame.
         """
-        committed_us = to_us(now)
+        committed_us = to_us(now) // 1000 * 1000
         self._keep_reserve()
         with self._transaction() as db:
             for fact in facts:
@@ -128,7 +130,7 @@ class Outbox:
         query = "SELECT id, committed_us, packed FROM facts WHERE id > ? ORDER BY id LIMIT ?"
         with self._reading() as db:
             rows = db.execute(query, (after, limit)).fetchall()
-        return [StoredFact(number, to_datetime(us), decode_fact(packed)) for number, us, packed in rows]
+        return [StoredFact(number, to_datetime(us), decode_fact(packed), len(packed)) for number, us, packed in rows]
 
     def acknowledge(self, ids: Iterable[int]) -> None:
         """These facts are in Kafka: they leave the outbox, on a full disk too."""
