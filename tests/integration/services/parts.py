@@ -55,7 +55,7 @@ def _copy_jars(folder: Path) -> None:
 def _build_influxd(folder: Path) -> None:
     go = _tool("go", "golang-go", "InfluxDB is built from its Go module")
     package = f"github.com/influxdata/influxdb/cmd/influxd@{INFLUXD_VERSION}"
-    _run([go, "install", package], "Go could not build InfluxDB", cwd=folder, env={"GOBIN": str(folder)})
+    _run([go, "install", package], "Go could not build InfluxDB", cwd=folder, env={"GOBIN": str(folder), "CGO_ENABLED": "0"})
 
 
 def _tool(name: str, package: str, why: str) -> str:

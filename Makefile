@@ -1,0 +1,41 @@
+# The project's commands. `make demo` needs Python 3.11+ and make; `make test` also gets Kafka and InfluxDB.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: help demo test lint services bench schema
+
+help:
+	@echo "make demo      run the simulated sites through the whole system, here and now"
+	@echo "make test      lint, types, unit and integration tests (gets what they need)"
+	@echo "make lint      ruff and mypy only"
+	@echo "make services  get the Kafka and InfluxDB of the integration tests"
+	@echo "make bench     measure speed and memory"
+	@echo "make schema    write the JSON Schema of the facts and ledger records anew"
+
+demo: $(VENV)/demo.stamp
+	$(VENV)/bin/dailyread demo
+
+test: lint services
+	$(PY) -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy -p tests.integration.services
+
+services: $(VENV)/dev.stamp
+	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd
+	$(PY) -m tests.integration.services install
+
+# The installation is editable: only a change of what it depends on asks for another one.
+$(VENV)/demo.stamp: pyproject.toml
+	scripts/venv.sh $(VENV)
+	$(PY) -m pip install -qq -e '.[gateway,report]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	scripts/venv.sh $(VENV)
+	$(PY) -m pip install -qq -e '.[dev]'
+	touch $@ $(VENV)/demo.stamp

@@ -1,0 +1,70 @@
+"""The ledger in a real InfluxDB: the contract of ledger stores, and what is InfluxDB's own."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from metering.wire import LedgerMessage
+from storage.influx_client import Connection, InfluxClient
+from storage.ledger_influx import InfluxLedgerStore
+from storage.ledger_store import LedgerStore
+from storage.offset_index import OffsetIndex
+from tests.integration.services import GivenInflux, InfluxServer
+from tests.integration.storage.buckets import fresh_bucket
+from tests.storage.ledger_contract import (
+    ACTUAL,
+    MESSAGES,
+    RECONCILIATION,
+    REJECTED,
+    LedgerStoreContract,
+    changed,
+    folded,
+    put,
+    void,
+)
+
+Influx = InfluxServer | GivenInflux
+
+
+def unexpected(message: LedgerMessage, reason: str) -> None:
+    raise AssertionError(f"refused: {message}: {reason}")
+
+
+def open_store(
+    connection: Connection, index: Path, refuse: Callable[[LedgerMessage, str], None] = unexpected
+) -> InfluxLedgerStore:
+    return InfluxLedgerStore(InfluxClient(connection), OffsetIndex(index), refuse)
+
+
+class TestInflux(LedgerStoreContract):
+    @pytest.fixture
+    def store(self, influx: Influx, tmp_path: Path) -> Iterator[LedgerStore]:
+        store = open_store(fresh_bucket(influx), tmp_path / "index.sqlite")
+        yield store
+        store.close()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(messages=MESSAGES)
+def test_influxdb_is_the_fold_of_the_messages_in_any_pieces(influx: Influx, messages: list[LedgerMessage]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        store = open_store(fresh_bucket(influx), Path(directory) / "index.sqlite")
+        for n in range(0, len(messages), 4):
+            store.write(messages[n : n + 4])
+        assert list(store.records()) == folded(messages)
+        store.close()
+
+
+def test_a_late_message_changes_nothing_after_the_writer_was_started_again(influx: Influx, tmp_path: Path) -> None:
+    bucket = fresh_bucket(influx)
+    store = open_store(bucket, tmp_path / "index.sqlite")
+    store.write([put(ACTUAL, 7), void(RECONCILIATION, 7), put(REJECTED, 7)])
+    store.close()
+    again = open_store(bucket, tmp_path / "index.sqlite")
+    again.write([put(changed(ACTUAL, status="assumed"), 6), put(RECONCILIATION, 6), void(REJECTED, 6)])
+    assert list(again.records()) == [ACTUAL, REJECTED]
+    assert (again.counts.written, again.counts.late) == (0, 3)
+    again.close()
