@@ -1,0 +1,169 @@
+"""The Faust app: it shares the partitions among the workers, keeps the states in RocksDB and their changelog, and recovers.
+
+One thin agent hands the frames on. Of what else Faust offers nothing is used, because it would lose data: its
+acknowledgements and commits (`Committer` commits what is done), its table writes (`States`), timers, exactly-once, models,
+standby replicas, the web server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import faust
+from faust.types import TP
+from yarl import URL
+
+from stream.catch_up import CatchUp, Store, instant_of_ms
+from stream.faults import FreezeGuard, end_at_once
+from stream.faust_patches import OrderedTables, StateTable, SteadyTransport, check_versions
+from stream.metrics import METRICS
+from stream.partition import Frame, Partition, Processor
+from stream.settings import STATES, WorkerSettings
+from stream.sink import Sink
+from stream.states import States
+
+log = logging.getLogger(__name__)
+
+MakeProcessor = Callable[[int, Mapping[str, bytes]], tuple[Processor, Store, Callable[..., None]]]
+
+_REVOKE_COMMIT_S = 2.0
+
+
+class InsecureKafka(ValueError):
+    """Faust would connect in another way than it was told to."""
+
+
+class FactsApp:
+    """The Faust app and the partitions that it has been given. `make` makes a partition's processor and fact store."""
+
+    def __init__(self, settings: WorkerSettings, make: MakeProcessor, sink: Sink, guard: FreezeGuard) -> None:
+        check_versions()
+        self.partitions: dict[int, Partition] = {}
+        self.recovered = False
+        self._settings = settings
+        self._make = make
+        self._sink = sink
+        self._guard = guard
+        self.app = _faust_app(settings)
+        self.app.tables.ready = self._open
+        self._states = self.app.tables.add(StateTable(self.app, name=STATES, partitions=settings.partitions))
+        self.app.on_partitions_revoked.connect(self._revoked)
+        facts = self.app.topic(settings.topics.facts, value_type=bytes, value_serializer="raw", acks=False, allow_empty=True)
+        self.app.agent(facts, name="facts")(self._take)
+
+    def lag(self, partition: int) -> int | None:
+        """How many frames of the partition are not done; None before the broker has said."""
+        highwater = self.app.consumer.highwater(TP(self._settings.topics.facts, partition))
+        return None if highwater is None else max(0, int(highwater) - self.partitions[partition].position)
+
+    async def commit(self) -> None:
+        """Tell the broker how far all is done. It refuses a worker that has lost its partitions."""
+        positions = {TP(self._settings.topics.facts, each.number): each.position for each in self.partitions.values()}
+        self._guard.check()
+        if positions:
+            await self.app.consumer._thread.commit(positions)
+
+    async def close(self) -> None:
+        """Stop working on the partitions, and commit what is done."""
+        await self._revoked(None)
+
+    async def _take(self, stream: Any) -> None:
+        async for event in stream.events():
+            message = event.message
+            partition = self.partitions.get(message.partition)
+            if partition is not None:
+                instant = instant_of_ms(round(message.timestamp * 1000))
+                await partition.accept(Frame(message.offset, instant, message.value or b""))
+
+    async def _open(self, starts: Mapping[int, int]) -> None:
+        """The states are recovered, and the frames will come from `starts` on."""
+        await self._close()
+        METRICS.rebalances.inc()
+        for number, start in sorted(starts.items()):
+            try:
+                self.partitions[number] = self._opened(number, start)
+            except Exception as error:
+                end_at_once(f"facts[{number}]: cannot be opened", error)
+        METRICS.owned_partitions.set(len(starts))
+        self.recovered = True
+        log.info("working on %s", ", ".join(f"facts[{n}] from {start}" for n, start in sorted(starts.items())) or "nothing")
+
+    def _opened(self, number: int, start: int) -> Partition:
+        settings = self._settings
+        states = States(lambda: self._states.data._db_for_partition(number), settings.changelog, number, self._sink)
+        processor, store, append = self._make(number, states)
+        partition = Partition(number, start, settings.topics, self._sink, self._guard)
+        partition.open(states, processor, CatchUp(settings.kafka, settings.topics.facts, number, store, append))
+        METRICS.halted.labels(number).set(0)
+        METRICS.stalled.labels(number).set(0)
+        return partition
+
+    async def _revoked(self, _sender: Any, *_: Any, **__: Any) -> None:
+        self.recovered = False
+        await self._stop_working()
+        try:
+            await asyncio.wait_for(self.commit(), _REVOKE_COMMIT_S)
+        except TimeoutError:
+            log.warning("the broker did not take the last positions; some frames will be read again")
+        await self._close()
+
+    async def _stop_working(self) -> None:
+        await asyncio.gather(*(partition.close() for partition in self.partitions.values()))
+
+    async def _close(self) -> None:
+        await self._stop_working()
+        for number in self.partitions:
+            METRICS.forget(number)
+        self.partitions.clear()
+        METRICS.owned_partitions.set(0)
+
+
+def _faust_app(settings: WorkerSettings) -> faust.App:
+    servers = settings.aiokafka["bootstrap_servers"]
+    app = faust.App(
+        settings.group,
+        broker=[URL(f"kafka://{server}") for server in servers],
+        broker_credentials=_credentials(settings),
+        broker_client_id=f"{settings.group}-{settings.instance}",
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 6,
+        broker_rebalance_timeout=3 * settings.session_timeout_s,
+        consumer_group_instance_id=settings.instance,
+        consumer_auto_offset_reset="earliest",
+        processing_guarantee="at_least_once",
+        store="rocksdb://",
+        datadir=settings.state_dir,
+        TableManager=OrderedTables,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_partitions=settings.partitions,
+        stream_buffer_maxsize=1000,
+        stream_wait_empty=False,
+        web_enabled=False,
+        canonical_url=URL(f"http://{settings.instance}"),  # a name, not an address: nobody serves it
+        autodiscover=False,
+    )
+    app.transport = SteadyTransport(app.conf.broker_consumer, app)
+    return app
+
+
+def _credentials(settings: WorkerSettings) -> Any:
+    options = settings.aiokafka
+    wanted = options.get("security_protocol", "PLAINTEXT")
+    context = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        credentials = faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    else:
+        credentials = faust.SSLCredentials(context) if context is not None else None
+    is_protocol = "PLAINTEXT" if credentials is None else credentials.protocol.value
+    if is_protocol != wanted:  # without a context Faust would send the password in the clear, and say nothing
+        raise InsecureKafka(f"security_protocol is {wanted}, but Faust would use {is_protocol}: is ssl_context missing?")
+    return credentials

@@ -1,0 +1,177 @@
+"""Where faust-streaming 0.15.3 would lose data, and what replaces it there. Each class says why.
+
+Subclasses of its inside, so pinned to one version: `check_versions` refuses any other, because what is overridden here may
+have changed. The rest of what we do without stands in `app.py`: its acknowledgements, commits, table writes, web server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import faust
+from faust.stores.rocksdb import Store
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.types import TP
+from rocksdict import WriteBatch
+from yarl import URL
+
+from stream.faults import end_at_once
+from stream.states import POSITION_KEY, offset_of
+
+PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "rocksdict": "0.3.29"}
+
+Starts = Mapping[int, int]  # partition -> offset of the first frame that is not done
+Ready = Callable[[Starts], Awaitable[None]]
+
+
+class WrongVersion(RuntimeError):
+    """A library is not of the version that this module was written for."""
+
+
+def check_versions() -> None:
+    """Raises WrongVersion unless the libraries are those that were read and measured."""
+    for name, wanted in PINNED.items():
+        if (found := version(name)) != wanted:
+            raise WrongVersion(f"{name} is {found}, but stream/faust_patches.py is written for {wanted}: install that")
+
+
+class SteadyConsumer(Consumer):  # type: ignore[misc]
+    """Asks the fetcher for the partitions that were active when it asked.
+
+    Faust hands the fetcher its own set of active partitions, which recovery then changes while the fetcher waits. An
+    emptied set means "all" to aiokafka: it hands out frames of paused partitions, Faust throws them away, and the
+    position has moved past them.
+    """
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        active = frozenset(active_partitions or ())
+        return await self._thread.getmany(active, timeout) if active else {}
+
+
+class SteadyTransport(Transport):  # type: ignore[misc]
+    """The transport of SteadyConsumer."""
+
+    Consumer = SteadyConsumer
+
+
+class OrderedRecovery(Recovery):  # type: ignore[misc]
+    """Lets the facts flow only when all is in its place.
+
+    Faust resumes the partitions, then seeks, then clears the queues: frames that were fetched in between are gone. It
+    also seeks only where something was committed, so that a partition's first frames can be skipped.
+    """
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Seek, clear, hand the partitions over, and only then resume them."""
+        consumer = self.app.consumer
+        self._set_recovery_ended()
+        facts = {tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)}
+        if self.app.consumer_generation_id != generation_id:
+            return  # rebalanced again: the next recovery does it
+        starts = await self._starts(facts) if facts else {}
+        await self._wait(consumer.seek_wait(starts), timeout=self.app.conf.broker_request_timeout)
+        self.app.flow_control.resume()  # clears the queues
+        await self.tables.ready({tp.partition: offset for tp, offset in starts.items()})
+        if self.app.consumer_generation_id != generation_id:
+            return
+        consumer.resume_partitions(facts)
+        self.completed.set()
+        consumer.resume_flow()
+        await self.app._fetcher.maybe_start()
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        self.app.on_rebalance_end()
+
+    async def _starts(self, facts: set[TP]) -> dict[TP, int]:
+        consumer = self.app.consumer
+        committed = await consumer.seek_to_committed()
+        earliest = await consumer.earliest_offsets(*facts)
+        found = {tp: committed.get(tp) for tp in facts}
+        return {tp: earliest[tp] if offset is None or offset < 0 else offset for tp, offset in found.items()}
+
+
+class OrderedTables(TableManager):  # type: ignore[misc]
+    """Makes OrderedRecovery. `ready` is called with where each facts partition starts, before its first frame."""
+
+    ready: Ready
+    _recovery: OrderedRecovery | None
+
+    @property
+    def recovery(self) -> OrderedRecovery:
+        """The recovery service, made when first asked for."""
+        if self._recovery is None:
+            self._recovery = OrderedRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
+class GreatestOffsetStore(Store):  # type: ignore[misc]
+    """Keeps, of the states of one key in the changelog, that which rests on the greatest `facts` offset.
+
+    Faust keeps the last one, which may be a late write of a worker that had already lost the partition. A failure ends
+    the process: recovery would log it, and wait for ever.
+    """
+
+    def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
+        """Bring RocksDB up to these changelog records."""
+        try:
+            for partition, records in _by_partition(batch).items():
+                self._apply(self._db_for_partition(partition), records)
+        except Exception as error:
+            end_at_once("the changelog cannot be applied to the state on disk", error)
+
+    def _apply(self, database: Any, records: list[Any]) -> None:
+        newest: dict[bytes, bytes] = {}
+        for record in records:
+            known = newest.get(record.key) or database.get(record.key)
+            if known is None or offset_of(record.value) >= offset_of(known):
+                newest[record.key] = record.value
+        changes = WriteBatch(raw_mode=True)
+        for key, state in newest.items():
+            changes.put(key, state)
+        position = max(record.offset for record in records)
+        changes.put(POSITION_KEY, str(position).encode())
+        database.write(changes)
+
+    async def stop(self) -> None:
+        """Close the databases; Faust only forgets them, and leaves the closing to the garbage collector."""
+        for database in self._dbs.values():
+            database.close()
+        await super().stop()
+
+
+class StateTable(faust.Table):  # type: ignore[misc]
+    """A table in GreatestOffsetStore."""
+
+    def _new_store(self) -> GreatestOffsetStore:
+        return GreatestOffsetStore(
+            URL("rocksdb://"),
+            self.app,
+            self,
+            table_name=self.name,
+            key_type=bytes,
+            key_serializer="raw",
+            value_type=bytes,
+            value_serializer="raw",
+            driver="rocksdict",
+            options={"block_cache_size": 32 * 1024**2, "write_buffer_size": 8 * 1024**2},
+        )
+
+
+def _by_partition(batch: Iterable[Any]) -> dict[int, list[Any]]:
+    records: dict[int, list[Any]] = {}
+    for event in batch:
+        if event.message.value is not None:  # nobody deletes states
+            records.setdefault(event.message.partition, []).append(event.message)
+    return records
+
+
+async def wait_crashed(app: faust.App) -> BaseException | None:
+    """Returns when the app, or a service of it, has crashed; with the reason."""
+    while not (app.crashed or app.should_stop):
+        await asyncio.sleep(0.1)
+    return app.crash_reason  # type: ignore[no-any-return]

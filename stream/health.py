@@ -1,0 +1,95 @@
+"""What a worker says about itself: `/health` for people and probes, `/metrics` for Prometheus, and systemd's watchdog."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+
+import msgspec
+
+from stream.metrics import exposition
+
+log = logging.getLogger(__name__)
+
+State = Literal["starting", "recovering", "running", "stalled", "halted"]
+
+
+class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition: frames before `position` are done, `lag` are not; `halted` says why nothing goes on there."""
+
+    position: int
+    lag: int | None
+    halted: str | None = None
+    stalled: bool = False
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker, as `/health` shows it. `partitions` by number; `relay`: it relays broadcast facts and publishes ticks."""
+
+    state: State
+    group: str
+    instance: str
+    partitions: dict[int, PartitionHealth] = {}
+    relay: bool = False
+    relay_halted: str | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether nobody needs to look."""
+        return self.state not in ("stalled", "halted")
+
+
+class HealthServer:
+    """Serves `/health` and `/metrics` at (host, port) in a thread of its own; OSError where the port is taken."""
+
+    def __init__(self, address: tuple[str, int], health: Callable[[], Health]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                _answer(self, health)
+
+            def log_message(self, *_: object) -> None:
+                """Requests are not logged."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+        server = Server(address, Handler)
+        threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+
+
+def notify_systemd(message: str) -> None:
+    """Tell systemd `READY=1`, `WATCHDOG=1` or `STOPPING=1`; nothing where it did not start us."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        try:
+            notify.sendto(message.encode(), address)
+        except OSError as error:
+            log.warning("systemd was not told %s: %s", message, error)
+
+
+def _answer(request: BaseHTTPRequestHandler, health: Callable[[], Health]) -> None:
+    path = request.path.partition("?")[0]
+    if path == "/health":
+        now = health()
+        _send(request, 200 if now.well else 503, "application/json", msgspec.json.encode(now) + b"\n")
+    elif path == "/metrics":
+        _send(request, 200, "text/plain; version=0.0.4; charset=utf-8", exposition())
+    else:
+        _send(request, 404, "text/plain", b"/health or /metrics\n")
+
+
+def _send(request: BaseHTTPRequestHandler, status: int, kind: str, body: bytes) -> None:
+    request.send_response(status)
+    request.send_header("Content-Type", kind)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)

@@ -1,0 +1,190 @@
+"""One partition of the facts topic while it is ours: its frames in order, and nothing acknowledged too early.
+
+The rule of order, which makes everything exactly once in effect: records and dead letters are with the broker before the
+states are written, states are in the changelog before they are in RocksDB, and all of it is there before the frame counts
+as done. So a state at offset s says that all outputs up to s are with the broker, and a frame that comes again because the
+process died is passed over by the points that have had it.
+
+Frames that wait are done together: their records in one batch, and of the states of one point only the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from metering.ledger import Change
+from metering.wire import DeadLetter, UnknownVersion, encode_change
+from stream.catch_up import CatchUp
+from stream.faults import FreezeGuard, end_at_once
+from stream.metrics import METRICS
+from stream.settings import Topics
+from stream.sink import KeyValue, Sink
+from stream.states import States
+
+log = logging.getLogger(__name__)
+
+FRAMES_WAITING = 200  # taken from Faust and not yet worked on
+FRAMES_TOGETHER = 100
+BYTES_TOGETHER = 1024 * 1024  # of outputs; a frame that makes more is published piece by piece
+
+
+class Frame(NamedTuple):
+    """A message of the facts topic; `timestamp` is when the broker appended it, or the virtual instant."""
+
+    offset: int
+    timestamp: datetime
+    value: bytes
+
+
+class Slice(Protocol):
+    """What a processor makes of a frame, or of a part of a big one."""
+
+    @property
+    def changes(self) -> list[Change]: ...
+    @property
+    def states(self) -> dict[str, bytes]: ...
+    @property
+    def dead(self) -> list[DeadLetter]: ...
+
+
+class Processor(Protocol):
+    """The rules on one partition, as `stream.processor.Processor`."""
+
+    def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
+        """What follows from a frame. UnknownVersion where it is of a later version than this program knows."""
+
+
+class Output:
+    """Records and dead letters that wait to be sent."""
+
+    def __init__(self) -> None:
+        self.records: list[KeyValue] = []
+        self.dead: list[KeyValue] = []
+        self.size_bytes = 0
+
+    def add(self, part: Slice, partition: int, offset: int) -> None:
+        """Take what a slice says; `offset` is its frame's."""
+        for change in part.changes:
+            key, value = encode_change(change, partition, offset)
+            self.records.append((key, value))
+            self.size_bytes += len(key) + len(value)
+        for letter in part.dead:
+            log.warning("%s[%d] offset %d: %s", letter.topic, letter.partition, letter.offset, letter.reason)
+            self.dead.append((None, encode_dead_letter(letter)))
+        self.size_bytes += sum(map(len, part.states.values()))
+
+
+class Partition:
+    """Takes frames by `accept`, works on them in a task of its own, and says in `position` how far all is done."""
+
+    def __init__(self, number: int, start: int, topics: Topics, sink: Sink, guard: FreezeGuard) -> None:
+        self.number = number
+        self.position = start  # every frame before it is done: may be committed
+        self.halted: str | None = None
+        self._expected = start
+        self._topics = topics
+        self._sink = sink
+        self._guard = guard
+        self._waiting: asyncio.Queue[Frame] = asyncio.Queue(FRAMES_WAITING)
+        self._task: asyncio.Task[None] | None = None
+        self._catch_up: CatchUp | None = None
+        self._closed = False
+
+    def open(self, states: States, processor: Processor, catch_up: CatchUp) -> None:
+        """Begin to work. Before the first frame `catch_up` brings the fact store up to it."""
+        self._states, self._processor, self._catch_up = states, processor, catch_up
+        self._task = asyncio.create_task(self._work(), name=f"facts-{self.number}")
+
+    async def close(self) -> None:
+        """Stop between two steps of what is being done; what is not done is for whoever has the partition next."""
+        already, self._closed = self._closed, True
+        if already:
+            return
+        if self._catch_up is not None:
+            await asyncio.to_thread(self._catch_up.stop)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        while not self._waiting.empty():  # lets go whoever waits in accept
+            self._waiting.get_nowait()
+
+    async def accept(self, frame: Frame) -> None:
+        """The next frame. Ends the process where one was left out: it would be lost if this one were acknowledged."""
+        if self._closed or self.halted is not None or frame.offset < self._expected:
+            return  # read again after the position was set back
+        if frame.offset > self._expected:
+            end_at_once(f"facts[{self.number}]: offset {frame.offset} came where {self._expected} is next")
+        self._expected += 1
+        await self._waiting.put(frame)
+
+    async def _work(self) -> None:
+        try:
+            if self._catch_up is not None:
+                await asyncio.to_thread(self._catch_up.run, self.position)
+            while self.halted is None:
+                await self._do(await self._take())
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            end_at_once(f"facts[{self.number}]: after offset {self.position - 1}", error)
+
+    async def _take(self) -> list[Frame]:
+        frames = [await self._waiting.get()]
+        while len(frames) < FRAMES_TOGETHER and not self._waiting.empty():
+            frames.append(self._waiting.get_nowait())
+        return frames
+
+    async def _do(self, frames: list[Frame]) -> None:
+        done = self.position
+        output = Output()
+        with METRICS.batch_seconds.time():
+            for frame in frames:
+                try:
+                    output = await self._process(frame, output)
+                except UnknownVersion as error:
+                    self._halt(frame, error)
+                    break
+                done = frame.offset + 1
+            await self._publish(output)
+        METRICS.frames.labels(self.number).inc(done - self.position)
+        self.position = done
+
+    async def _process(self, frame: Frame, output: Output) -> Output:
+        """Adds what the frame gives; publishes where it gets much. Returns what is still to be published."""
+        for part in self._processor.process(frame.offset, frame.timestamp, frame.value):
+            output.add(part, self.number, frame.offset)
+            self._states.stage(part.states)
+            if output.size_bytes >= BYTES_TOGETHER:
+                await self._publish(output)
+                output = Output()
+            await asyncio.sleep(0)  # Faust and the other partitions go on
+        return output
+
+    async def _publish(self, output: Output) -> None:
+        self._guard.check()
+        if output.dead:
+            await self._sink.send_anywhere(self._topics.dead_letter, output.dead)
+        await self._sink.send(self._topics.ledger, self.number, output.records)
+        self._guard.check()
+        written = await self._states.write()
+        METRICS.records.labels(self.number).inc(len(output.records))
+        METRICS.dead_letters.inc(len(output.dead))
+        METRICS.states.labels(self.number).inc(written)
+
+    def _halt(self, frame: Frame, error: UnknownVersion) -> None:
+        self.halted = f"offset {frame.offset}: {error}"
+        METRICS.halted.labels(self.number).set(1)
+        log.critical("facts[%d] is halted at %s. Upgrade the stream job; nothing is lost", self.number, self.halted)
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """A dead letter as JSON, for people; the payload in base64."""
+    return msgspec.json.encode(letter)

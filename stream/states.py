@@ -1,0 +1,74 @@
+"""The states of one partition's meter points: in RocksDB on this machine, and in the changelog topic for good.
+
+A value begins with the `facts` offset that the state rests on, 8 bytes big-endian. That makes states of one key
+comparable: whoever reads the changelog keeps the greatest, so that a worker which was paused, lost its partition and wrote
+once more when it woke changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rocksdict import WriteBatch
+
+from stream.sink import Sink
+
+OFFSET_BYTES = 8
+POSITION_KEY = b"__faust\0offset__"  # Faust's own: the changelog's offset up to which RocksDB has it
+
+
+def offset_of(state: bytes) -> int:
+    """The `facts` offset that a state rests on; ValueError where the bytes are no state."""
+    if len(state) < OFFSET_BYTES:
+        raise ValueError(f"a state of {len(state)} bytes, which is too short to begin with an offset")
+    return int.from_bytes(state[:OFFSET_BYTES], "big")
+
+
+class States(Mapping[str, bytes]):
+    """The partition's states by meter point, with those staged and not yet written on top.
+
+    `database` opens or returns the partition's RocksDB; it is never kept here, because a handle that is kept locks the
+    database after the partition was given away.
+    """
+
+    def __init__(self, database: Callable[[], Any], changelog: str, partition: int, sink: Sink) -> None:
+        self._database = database
+        self._changelog = changelog
+        self._partition = partition
+        self._sink = sink
+        self._staged: dict[str, bytes] = {}
+
+    def __getitem__(self, meter_point: str) -> bytes:
+        state = self._staged.get(meter_point)
+        if state is None:
+            state = self._database().get(meter_point.encode())
+        if state is None:
+            raise KeyError(meter_point)
+        return bytes(state)
+
+    def __iter__(self) -> Iterator[str]:
+        written = {key.decode() for key in self._database().keys() if key != POSITION_KEY}  # noqa: SIM118
+        yield from sorted(written | self._staged.keys())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def stage(self, states: Mapping[str, bytes]) -> None:
+        """Take new states as the present ones; they are kept nowhere else yet."""
+        self._staged |= states
+
+    async def write(self) -> int:
+        """Keep the staged states: the changelog first, awaited, then RocksDB. Returns how many there were."""
+        staged = {meter_point.encode(): state for meter_point, state in self._staged.items()}
+        if not staged:
+            return 0
+        offset = await self._sink.send(self._changelog, self._partition, list(staged.items()))
+        batch = WriteBatch(raw_mode=True)
+        for key, state in staged.items():
+            batch.put(key, state)
+        if offset is not None:
+            batch.put(POSITION_KEY, str(offset).encode())
+        self._database().write(batch)
+        self._staged.clear()
+        return len(staged)

@@ -1,0 +1,165 @@
+"""One stream worker, from start to end: the Faust app, the relay, the ticks, and the watch over them.
+
+Exit code 0 after SIGTERM or SIGINT, 1 after anything else. Restarting is for whoever started it (systemd): a worker that is
+not sure of itself ends, and what it had not acknowledged is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from time import monotonic
+from typing import Any, NoReturn
+
+from stream.app import FactsApp, MakeProcessor
+from stream.faults import FreezeGuard
+from stream.faust_patches import wait_crashed
+from stream.health import Health, HealthServer, PartitionHealth, State, notify_systemd
+from stream.metrics import METRICS
+from stream.relay import Relay
+from stream.settings import WorkerSettings
+from stream.sink import Sink
+from stream.ticks import publish_ticks
+
+log = logging.getLogger(__name__)
+
+STOP_WITHIN_S = 4.0
+_LOOK_EVERY_S = 1.0
+
+
+def run_worker(settings: WorkerSettings, make: MakeProcessor) -> NoReturn:
+    """Run until SIGTERM, SIGINT or a failure, and end the process. The topics must be there, and as they must be."""
+    asyncio.run(_run(settings, make))
+    raise AssertionError("the process has ended")
+
+
+async def _run(settings: WorkerSettings, make: MakeProcessor) -> NoReturn:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    code = 1
+    try:
+        code = await _Worker(settings, make).run(stop)
+    except Exception as error:
+        log.critical("the worker cannot run: %s", error, exc_info=error)
+    # Faust's own way to stop takes many seconds, and nothing of ours is left in it.
+    logging.shutdown()
+    os._exit(code)
+
+
+class _Worker:
+    def __init__(self, settings: WorkerSettings, make: MakeProcessor) -> None:
+        guard = FreezeGuard(settings.session_timeout_s)
+        self._settings = settings
+        self._sink = Sink(settings.aiokafka)
+        self._facts = FactsApp(settings, make, self._sink, guard)
+        self._relay = Relay(settings, settings.aiokafka, self._sink, guard)
+        self._watch = Watch(settings, self._facts, self._relay)
+        if settings.web is not None:
+            HealthServer(settings.web, self._watch.health)
+
+    async def run(self, stop: asyncio.Event) -> int:
+        await self._sink.start()
+        tasks = [asyncio.create_task(each) for each in (stop.wait(), *self._services())]
+        ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        notify_systemd("STOPPING=1")
+        for task in ended:
+            if not stop.is_set():
+                log.critical("the worker cannot go on: %r", task.exception() or task.result())
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self._facts.close()
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+                await self._sink.stop()
+        except Exception as error:
+            log.warning("stopped in the middle (%r); what was not acknowledged will be read again", error)
+        return 0 if stop.is_set() else 1
+
+    def _services(self) -> list[Coroutine[Any, Any, Any]]:
+        services = [self._run_app(), self._commit(), self._relay.run(), self._watch.run()]
+        if self._settings.time == "broker":
+            services.append(publish_ticks(self._settings, self._relay, self._sink))
+        return services
+
+    async def _run_app(self) -> BaseException | None:
+        await self._facts.app.start()
+        return await wait_crashed(self._facts.app)
+
+    async def _commit(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.commit_interval_s)
+            if self._facts.recovered:
+                await self._facts.commit()
+
+
+class Watch:
+    """Sees that what is to move does move, and tells people, Prometheus and systemd."""
+
+    def __init__(self, settings: WorkerSettings, facts: FactsApp, relay: Relay) -> None:
+        self._settings = settings
+        self._facts = facts
+        self._relay = relay
+        self._moved: dict[int, tuple[int, float]] = {}  # partition -> position, when it got there
+        self._stalled: set[int] = set()
+        self._ready = False
+
+    def health(self) -> Health:
+        """The worker now."""
+        facts, relay = self._facts, self._relay
+        partitions = {
+            number: PartitionHealth(
+                position=each.position, lag=facts.lag(number), halted=each.halted, stalled=number in self._stalled
+            )
+            for number, each in sorted(facts.partitions.copy().items())
+        }
+        return Health(
+            state=self._state(), group=self._settings.group, instance=self._settings.instance, partitions=partitions,
+            relay=relay.owner, relay_halted=relay.halted,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Look every second until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self._look(monotonic())
+            if not self._stalled:
+                notify_systemd("WATCHDOG=1")
+            if self._facts.recovered and not self._ready:
+                self._ready = True
+                notify_systemd("READY=1")
+
+    def _look(self, now_s: float) -> None:
+        partitions = self._facts.partitions
+        self._moved = {number: at for number, at in self._moved.items() if number in partitions}
+        self._stalled &= partitions.keys()
+        for number, partition in partitions.items():
+            lag = self._facts.lag(number)
+            METRICS.position.labels(number).set(partition.position)
+            METRICS.lag_frames.labels(number).set(lag or 0)
+            if self._moved.get(number, (None, 0.0))[0] != partition.position or not lag or partition.halted:
+                self._moved[number] = (partition.position, now_s)
+            self._tell(number, now_s - self._moved[number][1], lag)
+
+    def _tell(self, number: int, since_s: float, lag: int | None) -> None:
+        stalled = since_s > self._settings.stalled_after_s
+        METRICS.stalled.labels(number).set(stalled)
+        if stalled and number not in self._stalled:
+            log.error("facts[%d]: %s frames wait, and nothing has moved for %.0f s", number, lag, since_s)
+            self._stalled.add(number)
+        elif not stalled and number in self._stalled:
+            log.info("facts[%d] moves again", number)
+            self._stalled.discard(number)
+
+    def _state(self) -> State:
+        if self._relay.halted or any(each.halted for each in self._facts.partitions.values()):
+            return "halted"
+        if self._stalled:
+            return "stalled"
+        if self._facts.recovered:
+            return "running"
+        return "recovering" if self._ready else "starting"
