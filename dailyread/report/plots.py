@@ -29,7 +29,7 @@ _SETTINGS = {
     "svg.hashsalt": "dailyread",
     "font.size": 8,
     "font.family": "sans-serif",
-    "hatch.linewidth": 0.7,
+    "hatch.linewidth": 1.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
@@ -122,7 +122,7 @@ class Plotter:
     @staticmethod
     def _bar(axes, gid: str, x: float, width: float, value: float, role: str, hatch: str) -> None:  # type: ignore[no-untyped-def]
         """A bar; what is hatched is light inside, so that it differs from a read one without colour, too."""
-        face = mark("card") if hatch else mark(role)
+        face = mark(role.replace("-bar", "-soft")) if hatch else mark(role)
         bars = axes.bar(x, value, width, color=face, hatch=hatch, edgecolor=mark(role), linewidth=0.6)
         bars.patches[0].set_gid(gid)
 

@@ -49,6 +49,12 @@ class Sum:
     volumes_unknown: int = 0
     quantities_unknown: int = 0
 
+    @property
+    def unknown(self) -> str:
+        """How many volumes and quantities are not in the sums, in words; empty where all are."""
+        counts = ((self.volumes_unknown, "volume", "volumes"), (self.quantities_unknown, "quantity", "quantities"))
+        return ", ".join(f"{count:,} {one if count == 1 else several}" for count, one, several in counts if count)
+
     def plus(self, volume_m3: Decimal | None, quantity_kwh: Decimal | None) -> Sum:
         """This sum and one more Day."""
         return Sum(

@@ -9,7 +9,7 @@ from datetime import date
 from typing import IO
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +31,7 @@ NAME_WIDTH_MAX = 24
 PLAIN_WIDTH = 120
 GRID_ROWS_MAX = 60
 ROWS_MAX = 20
+FIRST_WIDTH_MIN = 10
 
 
 def console(file: IO[str]) -> Console:
@@ -63,7 +64,7 @@ def grid(summary: Summary, width: int) -> RenderableType:
     for start in range(0, len(summary.gas_days), per_block):
         days = summary.gas_days[start : start + per_block]
         last = start + per_block >= len(summary.gas_days)
-        parts.append(Text("\n", end="").join(_block(summary, points, days, name_width, last)))
+        parts.append(Text("\n").join(_block(summary, points, days, name_width, last)))
         parts.append("")
     if left_out:
         parts.append(f"{left_out} more sites have been read every Day by 11:00 and are not shown.\n")
@@ -86,7 +87,7 @@ def sums(summary: Summary) -> Table:
     _sum_row(table, "All Days", summary.total, "bold")
     table.add_section()
     _sum_row(table, "Determined later (4.4.5)", summary.determined)
-    _sum_row(table, "Reconciled: closed-out less determined", summary.reconciled, "bold")
+    _sum_row(table, "Reconciled, closed-out less determined", summary.reconciled, "bold")
     return table
 
 
@@ -113,10 +114,10 @@ def rules(summary: Summary) -> Table:
         ("rule", "left"),
         ("clause", "left"),
         ("Days failed", "right"),
-        ("readings or batches rejected", "right"),
+        ("rejected", "right"),
     )
     for count in summary.rules:
-        rejected = str(count.rejected) if count.rejected else "none: flagged"
+        rejected = str(count.rejected) if count.rejected else "flagged"
         table.add_row(Text(plain(count.rule)), Text(plain(count.clause)), str(count.days_failed), rejected)
     return table
 
@@ -131,7 +132,7 @@ def comparison(rows: Sequence[Comparison]) -> RenderableType:
         ("site", "left"),
         *((verdict, "right") for verdict in used),
         ("truth m³", "right"),
-        ("ledger less truth m³", "right"),
+        ("ledger less\ntruth m³", "right"),
     )
     for point in sorted({row.meter_point for row in rows}):
         of_point = [row for row in rows if row.meter_point == point]
@@ -261,22 +262,15 @@ def _legend(summary: Summary) -> Text:
     return lines
 
 
-def _table(title: str | None, *columns: tuple[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, justify in columns:
-        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=justify == "right")
+def _table(title: str | None, *columns: tuple[str, JustifyMethod]) -> Table:
+    """A table whose numbers never break; the first column keeps some room where there is little."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.show_edge = table.pad_edge = False
+    for n, (name, justify) in enumerate(columns):
+        table.add_column(name, justify=justify, no_wrap=justify == "right", min_width=None if n else FIRST_WIDTH_MIN)
     return table
 
 
 def _sum_row(table: Table, label: str, total: Sum, style: str = "") -> None:
-    unknown = []
-    if total.volumes_unknown:
-        unknown.append(_counted(total.volumes_unknown, "volume", "volumes"))
-    if total.quantities_unknown:
-        unknown.append(_counted(total.quantities_unknown, "quantity", "quantities"))
     values = (number(total.volume_m3), number(total.quantity_kwh)) if total.days else ("–", "–")
-    table.add_row(label, f"{total.days:,}", *values, ", ".join(unknown), style=style)
-
-
-def _counted(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
+    table.add_row(label, f"{total.days:,}", *values, total.unknown, style=style)

@@ -16,7 +16,7 @@ def number(value: Decimal | None) -> str:
 
 def difference(value: Decimal | None) -> str:
     """The same with its sign."""
-    return UNKNOWN if value is None else f"{value:+,.3f}".replace("-", "−")
+    return f"{value:+,.3f}".replace("-", "−") if value else number(value)
 
 
 def gas_day(day: date) -> str:
@@ -31,9 +31,10 @@ def month(day: date) -> str:
 
 
 def instant(at: datetime, zone: ZoneInfo) -> str:
-    """`26 Oct 2025 01:30:00 BST`: local time with its abbreviation, which tells the repeated hour apart."""
+    """`26 Oct 2025 01:30 BST`: local time with its abbreviation, which tells the repeated hour apart; seconds if any."""
     local = at.astimezone(zone)
-    return f"{local.day} {month(local)} {local.year} {local:%H:%M:%S} {local.tzname()}"
+    clock = f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
+    return f"{local.day} {month(local)} {local.year} {clock} {local.tzname()}"
 
 
 def plain(text: str) -> str:

@@ -167,9 +167,7 @@ def _rejections() -> Iterator[Rejected]:
         received_at=to_datetime(CALENDAR.end_us(_date(12).toordinal())) + timedelta(minutes=12),
     )
     yield base
-    batch = replace_record(
-        base, meter_point="SMP-06", at=None, index=None, rule="tolerance_1_percent", clause="M4.8.1(d)"
-    )
+    batch = replace_record(base, meter_point="SMP-06", at=None, index=None, rule="tolerance_1_percent", clause="M4.8.1(d)")
     for n in (10, 11):
         yield replace_record(batch, gas_day=_date(n), detail="equipment 232.800 m³, meter 240.000 m³: 3.0% low")
     for minute in range(8):

@@ -1,0 +1,142 @@
+"""`dailyread report` as a program: what it prints, writes and answers, also to bad lines and bad arguments."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.dailyread.ledgers import lines
+
+GOOD = lines().splitlines(keepends=True)
+
+
+def report(*arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "dailyread", "report", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, env=os.environ | environment, timeout=60, check=False)
+
+
+def with_quantity(quantity: bytes) -> bytes:
+    """A good line with this quantity."""
+    return re.sub(rb'"quantity_kwh":"[^"]*"', b'"quantity_kwh":"' + quantity + b'"', GOOD[20])
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> str:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b"".join(GOOD))
+    return str(path)
+
+
+def test_prints_the_tables(ledger: str) -> None:
+    done = report(ledger, "--as-of", "2025-11-04T12:00:00Z")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "12 sites, Gas Days Fri 26 Sep 2025 to Tue 4 Nov 2025, as of 4 Nov 2025 12:00 GMT" in done.stdout.decode()
+    assert b"\x1b" not in done.stdout
+
+
+def test_reads_standard_input_and_ignores_empty_lines() -> None:
+    done = report("-", stdin=b"\n".join(GOOD))
+    assert done.returncode == 0
+    assert b"12 sites" in done.stdout
+
+
+def test_needs_no_plotting_unless_a_page_is_asked_for(ledger: str, tmp_path: Path) -> None:
+    for name in ("matplotlib", "jinja2"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name}', name='{name}')")
+    assert report(ledger, PYTHONPATH=str(tmp_path)).returncode == 0
+    done = report(ledger, "--html", str(tmp_path / "x.html"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert b"pip install 'dailyread[report]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("bad", "wrong"),
+    [
+        (b"{", b"truncated"),
+        (b'{"record":"dya"}', b"dya"),
+        (b"\xff", b"invalid"),
+        (GOOD[0].replace(b'"status":"deemed"', b'"status":"guessed"'), b"guessed"),
+        (GOOD[20].replace(b"Z", b""), b"has no offset"),
+        (GOOD[20].replace(b'"gas_day":"2025', b'"gas_day":"9999'), b"9999-10-16 is not within 1900 to 2199"),
+        (with_quantity(b"1e99999"), b"quantity_kwh: 1.000E+99999 is not a number below 10^15"),
+        (with_quantity(b"NaN"), b"quantity_kwh: NaN is not a number"),
+    ],
+)
+def test_bad_line_is_named_and_spoils_no_other(bad: bytes, wrong: bytes) -> None:
+    assert bad not in GOOD
+    done = report("-", stdin=b"".join([*GOOD[:100], bad.rstrip(b"\n") + b"\n", *GOOD[100:]]))
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.startswith(b"-: line 101: ")
+    assert wrong in done.stderr
+    assert done.stdout == report("-", stdin=b"".join(GOOD)).stdout
+
+
+def test_writes_the_page(ledger: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    done = report(ledger, "--html", str(out))
+    assert (done.returncode, done.stderr.decode()) == (0, f"wrote {out}\n")
+    assert out.read_text().startswith("<!doctype html>")
+
+
+def test_some_sites_and_days(ledger: str) -> None:
+    done = report(ledger, "--meter-point", "SMP-03", "--meter-point", "SMP-06", "--from", "2025-10-06", "--to", "2025-10-11")
+    text = done.stdout.decode()
+    assert "2 sites, Gas Days Mon 6 Oct 2025 to Sat 11 Oct 2025, as of 4 Nov 2025 11:47 GMT" in text
+    assert "SMP-03      ····PP" in text
+    assert "SMP-06      AV····" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (("--meter-point", "SMP-99"), "the ledger has no SMP-99; it has SMP-01, SMP-02, SMP-03, SMP-04, SMP-05 and 7 more"),
+        (("--from", "2025-10-07", "--to", "2025-10-06"), "--from 2025-10-07 is after --to 2025-10-06"),
+        (("--from", "yesterday"), "'yesterday' is not a date like 2026-01-31"),
+        (("--as-of", "2025-11-04T12:00:00"), "is not an instant with an offset"),
+        (("--html", "/nowhere/x.html"), "--html /nowhere/x.html: No such file or directory"),
+    ],
+)
+def test_bad_argument_is_named(ledger: str, arguments: tuple[str, ...], wrong: str) -> None:
+    done = report(ledger, *arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert wrong in done.stderr.decode()
+
+
+def test_missing_file_is_named() -> None:
+    done = report("/nowhere/ledger.jsonl")
+    assert (done.returncode, done.stderr) == (2, b"dailyread report: /nowhere/ledger.jsonl: No such file or directory\n")
+
+
+def test_ascii_output_loses_glyphs_but_does_not_fail(ledger: str) -> None:
+    done = report(ledger, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0
+    assert b"DDDDDDD????" in done.stdout
+
+
+def test_empty_input() -> None:
+    done = report("-")
+    assert (done.returncode, done.stdout) == (0, b"The ledger holds no records.\n")
+
+
+def test_colour_on_a_terminal(ledger: str) -> None:
+    keyboard, screen = pty.openpty()
+    command = [sys.executable, "-m", "dailyread", "report", ledger, "--meter-point", "SMP-01"]
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
+    process = subprocess.Popen(command, stdout=screen, stdin=subprocess.DEVNULL, env=environment)
+    os.close(screen)
+    seen = b""
+    try:
+        while data := os.read(keyboard, 65536):
+            seen += data
+    except OSError:  # Linux says EIO when the other end of a pty has gone
+        pass
+    os.close(keyboard)
+    assert process.wait() == 0
+    assert b"\x1b[" in seen
