@@ -124,6 +124,9 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
     source: Literal["dre", "on_site"] = "dre"
 
     def __post_init__(self) -> None:
+        if any(type(value) is int and not -(2**63) <= value < 2**63 for value in self.index):
+            index = tuple(str(value) if type(value) is int and not -(2**63) <= value < 2**63 else value for value in self.index)
+            msgspec.structs.force_setattr(self, "index", index)  # no register is so long; the wire format holds 64 bits
         if (self.at is None) == (self.first_at is None):
             raise ValueError("at: give either `at` or `first_at` with `interval_s`, one of the two")
         if self.first_at is not None and self.interval_s is None and len(self.index) > 1:

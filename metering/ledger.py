@@ -77,7 +77,14 @@ class Rejected(Record, tag="rejected", frozen=True, kw_only=True):
 
     def key(self) -> Key:
         at = self.at.isoformat() if self.at else ""
-        return ("rejected", self.meter_point, self.gas_day.isoformat(), self.rule, at, msgspec.json.encode(self.index).decode())
+        return (
+            "rejected",
+            self.meter_point,
+            self.gas_day.isoformat(),
+            self.rule,
+            at,
+            msgspec.json.encode(self.index).decode(),
+        )
 
 
 class Tolerance(Record, tag="tolerance", frozen=True, kw_only=True):

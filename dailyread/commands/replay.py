@@ -1,0 +1,72 @@
+"""`dailyread replay`: facts in, the ledger's records out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from dailyread.jsonlines import BadLine, in_order, read_facts
+from metering.facts import AnyFact
+from metering.gasday import to_us
+from metering.replay import latest_us, replay, shuffled
+from metering.rules import Rules, load
+
+HELP = """Compute the ledger from facts in JSON Lines, as of an instant (default: the latest that the file speaks of), and print
+its records in a fixed order. Exit code 2 where a line is not a fact, or the rules are wrong; the other lines still count."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("facts", metavar="FACTS.jsonl", help="the facts; - is standard input")
+    parser.add_argument("--as-of", metavar="INSTANT", type=_instant, help="as it was known then, e.g. 2026-01-09T11:00:00Z")
+    parser.add_argument(
+        "--rules", metavar="RULES.toml", type=Path, help="settings of the rules, where they are not the default"
+    )
+    parser.add_argument(
+        "--shuffle",
+        metavar="SEED",
+        type=int,
+        help="deliver the facts in a random order, some twice, through the incremental form",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the ledger; 0, or 2 where a line or a setting was wrong."""
+    try:
+        rules = Rules() if args.rules is None else load(args.rules.read_bytes())
+        facts, bad = _facts(args.facts)
+    except (OSError, ValueError) as error:
+        print(f"dailyread replay: {args.rules or args.facts}: {error}", file=sys.stderr)
+        return 2
+    as_of_us = latest_us(facts) if args.as_of is None else to_us(args.as_of)
+    if as_of_us is not None:
+        ledger = replay(facts, as_of_us, rules) if args.shuffle is None else shuffled(facts, as_of_us, rules, args.shuffle)
+        for line in in_order(ledger.values()):
+            sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+    for line in bad:
+        print(f"dailyread replay: {args.facts}: {line}", file=sys.stderr)
+    return 2 if bad else 0
+
+
+def _facts(path: str) -> tuple[list[AnyFact], list[BadLine]]:
+    facts: list[AnyFact] = []
+    bad: list[BadLine] = []
+    with sys.stdin.buffer if path == "-" else Path(path).open("rb") as lines:
+        for item in read_facts(lines):
+            if isinstance(item, BadLine):
+                bad.append(item)
+            else:
+                facts.append(item)
+    return facts, bad
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an instant such as 2026-01-09T11:00:00Z") from None
+    if instant.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no offset; write Z or +00:00 behind it")
+    return instant

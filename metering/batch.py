@@ -1,0 +1,334 @@
+"""What one Gas Day's batch holds: which of its readings are admissible by themselves, and what its own checks find.
+
+A batch is all `readings` facts of a meter for a Day. Here each reading meets the rules that look at it alone (`malformed`,
+`too_old`, `from_the_future`, `clock_invalid`, `conflicting_reading`); the rules that compare readings with those of other
+Days are in `chain.py` and `point.py`. Source: M1.4.3, 1.5, 4.8.1(d); the rules page, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+from metering.facts import Readings
+from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
+from metering.ledger import Rejected, Tolerance
+from metering.rules import CLAUSES, RULE_IDS, TOO_OLD, Rules
+from metering.volumes import Register
+
+Check = Literal["tolerance_1_percent", "interval_sum"]
+BIT = {rule: 1 << n for n, rule in enumerate(RULE_IDS)}
+READING_RULES = (
+    BIT["malformed"] | BIT["from_the_future"] | BIT["clock_invalid"] | BIT["conflicting_reading"]
+    | BIT["boundary_mismatch"] | BIT["negative_advance"] | BIT["excess_flow"] | BIT["equipment_status"]
+)  # fmt: skip
+FLAG_STATUSES = {"tamper", "battery_low", "reed_switch", "bypass_open"}
+
+
+class Reading(NamedTuple):
+    """One admissible reading: an index at an instant, when it was received, and the unconverted index beside it."""
+
+    at_us: int
+    ticks: int
+    received_us: int
+    unconverted: int | None = None
+
+
+class Setting(NamedTuple):
+    """What a batch is judged by: the meter (None: none known), from when on, and the registration date."""
+
+    meter_point: str
+    meter: str | None
+    fitted_us: int
+    register: Register | None
+    registered: int | None
+    rules: Rules
+    days: GasDays
+
+
+class Batch(NamedTuple):
+    """A Day's batch as judged. `start` and `end` are its own candidates for the Day's boundaries, `others` the readings that
+    are for neither, in the order of their instants. `ran` and `failed` are bit sets of rules."""
+
+    start: tuple[Reading, ...] = ()
+    end: tuple[Reading, ...] = ()
+    others: tuple[Reading, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    boundary_rejected: bool = False
+    refused: bool = False
+    ran: int = 0
+    failed: int = 0
+    tolerances: tuple[Tolerance, ...] = ()
+
+
+def judge(day: int, pieces: Sequence[Readings], setting: Setting) -> Batch:
+    """Judge the pieces of one Day's batch, in the order in which they were received.
+
+    Pieces of a meter that is not known are rejected and are no part of the Day's batch.
+    """
+    sorter = _Sorter(day, setting)
+    own = []
+    for piece in pieces:
+        sorter.take(piece)
+        if piece.meter == setting.meter:
+            own.append(piece)
+    batch = sorter.batch()
+    if not own or setting.register is None:
+        return batch
+    failed, ran = batch.failed, batch.ran
+    if any(FLAG_STATUSES.intersection(piece.status) for piece in own):
+        failed |= BIT["equipment_status"]
+    tolerances, found = _compare(day, own, batch, setting)
+    ran |= found.ran
+    return batch._replace(
+        ran=ran, failed=failed | found.failed, tolerances=tolerances, refused=bool(found.rejected),
+        rejected=(*batch.rejected, *found.rejected),
+    )  # fmt: skip
+
+
+class _Sorter:
+    """Sorts the readings of a Day's pieces into those that stand by themselves and those that do not."""
+
+    def __init__(self, day: int, setting: Setting) -> None:
+        self.day, self.setting = day, setting
+        self.validation = setting.rules.of(day)
+        tolerance_us = setting.rules.boundary_s * SECOND_US
+        self.start_us, self.end_us = setting.days.start_us(day), setting.days.end_us(day)
+        self.tolerance_us = tolerance_us
+        self.first_us = self.start_us - tolerance_us
+        self.last_us = self.end_us + tolerance_us
+        if setting.registered is not None:
+            self.first_us = max(self.first_us, setting.days.start_us(setting.registered) - tolerance_us)
+        self.pool: dict[int, Reading] = {}
+        self.rejected: dict[tuple[str, int, str], Rejected] = {}
+        self.boundary_rejected = False
+        self.ran = self.failed = 0
+
+    def take(self, piece: Readings) -> None:
+        received_us = to_us(piece.received_at) if piece.received_at is not None else 0
+        refusal, clock = self._refusal(piece, received_us), self._clock(piece)
+        if piece.meter == self.setting.meter:
+            self.ran |= READING_RULES
+        latest: int | None = None
+        for n, at in enumerate(piece.instants()):
+            index = piece.index[n]
+            at_us = to_us(at)
+            rising = latest is None or at_us > latest
+            latest = at_us if latest is None or rising else latest
+            if index is None:
+                continue
+            reasons = [refusal or self._alone(at_us, index, rising, received_us), clock]
+            own = piece.meter == self.setting.meter
+            if not any(self._reject(*reason, at_us, index, received_us, own) for reason in reasons if reason):
+                self._keep(Reading(at_us, index, received_us, _integer_at(piece.unconverted, n)))
+
+    def _refusal(self, piece: Readings, received_us: int) -> tuple[str, str] | None:
+        """Why no reading of the piece can be used, but for its own fault."""
+        setting = self.setting
+        if setting.registered is None:
+            return "malformed", "the meter point is not registered: no Day for it"
+        if setting.register is None or setting.meter is None:
+            return "malformed", f"no meter is fitted; the readings name {piece.meter}"
+        if piece.meter != setting.meter:
+            return "malformed", f"meter {piece.meter} is not known here; {setting.meter} is fitted"
+        if self.day < setting.days.day_of(received_us) - setting.rules.history_days:
+            return TOO_OLD, f"more than {setting.rules.history_days} Days before it was received"
+        return None
+
+    def _clock(self, piece: Readings) -> tuple[str, str] | None:
+        if "clock_invalid" in piece.status:
+            return "clock_invalid", "the equipment marks its clock invalid"
+        limit = self.validation.clock_offset_s
+        if piece.clock_offset_s is not None and abs(piece.clock_offset_s) > limit:
+            return "clock_invalid", f"the equipment's clock is {piece.clock_offset_s:g} s off; {limit} s are allowed"
+        return None
+
+    def _alone(self, at_us: int, index: Any, rising: bool, received_us: int) -> tuple[str, str] | None:
+        modulus = self.setting.register.modulus if self.setting.register else 1
+        if type(index) is not int or not 0 <= index < modulus:
+            return "malformed", f"index is not an integer in 0 .. {modulus - 1}"
+        if not rising:
+            return "malformed", "its instant is not later than the one before it"
+        if not self.first_us <= at_us <= self.last_us:
+            return "malformed", f"no Day for it: {date.fromordinal(self.day)} does not hold this instant"
+        if at_us < self.setting.fitted_us - self.tolerance_us:
+            return "malformed", f"meter {self.setting.meter} was not fitted yet"
+        if at_us > received_us + self.validation.future_s * SECOND_US:
+            return "from_the_future", f"received at {_text(received_us)}, before the instant it is stamped with"
+        return None
+
+    def _keep(self, reading: Reading) -> None:
+        held = self.pool.get(reading.at_us)
+        if held is None:
+            self.pool[reading.at_us] = reading
+        elif held.ticks != reading.ticks:
+            first, second = sorted((held, reading), key=lambda each: (each.received_us, each.ticks))
+            self.pool[reading.at_us] = first
+            detail = f"{first.ticks} was received first, at {_text(first.received_us)}"
+            self._reject("conflicting_reading", detail, second.at_us, second.ticks, second.received_us, True)
+
+    def _reject(self, rule: str, detail: str, at_us: int, index: Any, received_us: int, own: bool) -> bool:
+        """Whether the reading is rejected; a rule that only flags leaves it."""
+        if own and rule != TOO_OLD:
+            self.failed |= BIT[rule]
+        if rule != TOO_OLD and not self.validation.rejects(rule):
+            return False
+        key = (rule, at_us, repr(index))
+        if key not in self.rejected:
+            self.rejected[key] = rejected(self.setting.meter_point, self.day, rule, detail, at_us, index, received_us)
+        if own and (abs(at_us - self.start_us) <= self.tolerance_us or abs(at_us - self.end_us) <= self.tolerance_us):
+            self.boundary_rejected = True
+        return True
+
+    def batch(self) -> Batch:
+        readings = [self.pool[at_us] for at_us in sorted(self.pool)]
+        start = tuple(each for each in readings if abs(each.at_us - self.start_us) <= self.tolerance_us)
+        end = tuple(each for each in readings if abs(each.at_us - self.end_us) <= self.tolerance_us)
+        others = tuple(each for each in readings if each not in start and each not in end)
+        return Batch(
+            start, end, others, tuple(self.rejected.values()), self.boundary_rejected, False, self.ran, self.failed
+        )  # fmt: skip
+
+
+Measured = tuple[Fraction, Fraction, Fraction, int]
+
+
+class _Found(NamedTuple):
+    ran: int = 0
+    failed: int = 0
+    rejected: tuple[Rejected, ...] = ()
+
+
+def nearest(readings: Sequence[Reading], boundary_us: int) -> Reading | None:
+    """The reading nearest to a boundary of the Day; of two as near, the earlier."""
+    return min(readings, key=lambda each: (abs(each.at_us - boundary_us), each.at_us), default=None)
+
+
+def _compare(day: int, pieces: Sequence[Readings], batch: Batch, setting: Setting) -> tuple[tuple[Tolerance, ...], _Found]:
+    """The checks of a batch against its meter's own index, its intervals' own volumes, and its unconverted register."""
+    register, validation = setting.register, setting.rules.of(day)
+    assert register is not None
+    start = nearest(batch.start, setting.days.start_us(day))
+    end = nearest(batch.end, setting.days.end_us(day))
+    ran = failed = 0
+    tolerances: list[Tolerance] = []
+    refusals: list[Rejected] = []
+    checks: tuple[tuple[Check, Measured | None], ...] = (
+        ("tolerance_1_percent", _reference(pieces, register, start, end)),
+        ("interval_sum", _intervals(pieces, register)),
+    )
+    for check, measured in checks:
+        if measured is None:
+            continue
+        a, b, tick, received_us = measured
+        within = abs(a - b) <= max(Fraction(validation.tolerance) * b, tick)
+        ran |= BIT[check]
+        tolerances.append(_tolerance(setting.meter_point, day, check, a, b, within))
+        if not within:
+            failed |= BIT[check]
+            if validation.rejects(check):
+                detail = (
+                    f"a {_m3(a)} m³, b {_m3(b)} m³, allowed difference {_m3(max(Fraction(validation.tolerance) * b, tick))} m³"
+                )
+                refusals.append(rejected(setting.meter_point, day, check, detail, None, None, received_us))
+    ratio = _convertor(pieces, register, start, end)
+    if ratio is not None:
+        ran |= BIT["convertor_ratio"]
+        converted, unconverted = ratio
+        low, high = Fraction(validation.convertor_ratio_min), Fraction(validation.convertor_ratio_max)
+        if not low * unconverted <= converted <= high * unconverted:
+            failed |= BIT["convertor_ratio"]
+    return tuple(tolerances), _Found(ran, failed, tuple(refusals))
+
+
+def _reference(pieces: Sequence[Readings], register: Register, start: Reading | None, end: Reading | None) -> Measured | None:
+    """The equipment's advance over the Day, the meter's own, the tick of the coarser register, all in m³."""
+    for piece in pieces:
+        reference = piece.reference_index
+        if reference is None or start is None or end is None:
+            continue
+        tick = register.m3_per_tick if reference.m3_per_tick is None else Fraction(reference.m3_per_tick)
+        modulus = 10 ** (register.digits if reference.digits is None else reference.digits)
+        a = _unwrapped(start.ticks, end.ticks, register.modulus) * register.m3_per_tick
+        b = _unwrapped(reference.start, reference.end, modulus) * tick
+        return a, b, max(tick, register.m3_per_tick), _received_us(piece)
+    return None
+
+
+def _intervals(pieces: Sequence[Readings], register: Register) -> Measured | None:
+    a, ticks, received_us = Fraction(0), 0, None
+    for piece in pieces:
+        for n, volume in enumerate(piece.interval_m3 or ()):
+            before, after = piece.index[n], piece.index[n + 1]
+            if volume is None or not (_on(register, before) and _on(register, after)):
+                continue
+            a += Fraction(volume)
+            ticks += _unwrapped(before, after, register.modulus)
+            received_us = _received_us(piece) if received_us is None else received_us
+    if received_us is None:
+        return None
+    return a, ticks * register.m3_per_tick, register.m3_per_tick, received_us
+
+
+def _convertor(
+    pieces: Sequence[Readings], register: Register, start: Reading | None, end: Reading | None
+) -> tuple[Fraction, Fraction] | None:
+    """The converted and the unconverted advance over the Day, in m³; None where there is nothing to compare."""
+    unconverted = register.unconverted
+    if unconverted is None or start is None or end is None or start.unconverted is None or end.unconverted is None:
+        return None
+    digits, tick = unconverted
+    below = _unwrapped(start.unconverted, end.unconverted, 10**digits) * tick
+    above = _unwrapped(start.ticks, end.ticks, register.modulus) * register.m3_per_tick
+    return (above, below) if above or below else None
+
+
+def rejected(meter_point: str, day: int, rule: str, detail: str, at_us: int | None, index: Any, received_us: int) -> Rejected:
+    """The record of a reading, or with `at_us` None of a batch, that a rule rejected."""
+    return Rejected(
+        meter_point=meter_point, gas_day=date.fromordinal(day), at=None if at_us is None else to_datetime(at_us),
+        index=index, rule=rule, clause=CLAUSES[rule], detail=detail, received_at=to_datetime(received_us),
+    )  # fmt: skip
+
+
+def _tolerance(meter_point: str, day: int, check: Check, a: Fraction, b: Fraction, within: bool) -> Tolerance:
+    deviation = None if b == 0 else _places(a / b - 1, 6)
+    return Tolerance(
+        meter_point=meter_point, gas_day=date.fromordinal(day), check=check,
+        a=_places(a, 3), b=_places(b, 3), deviation=deviation, within=within,
+    )  # fmt: skip
+
+
+def _places(value: Fraction, places: int) -> Decimal:
+    """A fraction rounded half up in size to so many places."""
+    scaled = value * 10**places
+    whole = (2 * abs(scaled.numerator) + scaled.denominator) // (2 * scaled.denominator)
+    return Decimal(-whole if value < 0 else whole).scaleb(-places)
+
+
+def _m3(value: Fraction) -> Decimal:
+    return _places(value, 3)
+
+
+def _unwrapped(start: int, end: int, modulus: int) -> int:
+    return end - start if end >= start else end - start + modulus
+
+
+def _on(register: Register, index: Any) -> bool:
+    return type(index) is int and 0 <= index < register.modulus
+
+
+def _integer_at(values: tuple[Any, ...] | None, n: int) -> int | None:
+    value = None if values is None else values[n]
+    return value if type(value) is int else None
+
+
+def _received_us(piece: Readings) -> int:
+    return 0 if piece.received_at is None else to_us(piece.received_at)
+
+
+def _text(instant_us: int) -> str:
+    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,115 @@
+"""The rules in force: the calendar's settings and the validation rules with their actions and parameters, dated by Gas Day.
+
+`RULES` is the table of validation rules, in the order in which a ledger names them. A TOML file may change a rule's action
+and parameters from a Gas Day on (`load`); entries of the past stay as they are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import date
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from metering.gasday import BRITISH_DAY_STARTS, DayStart, GasDays
+
+Action = Literal["reject", "flag"]
+
+
+class Rule(NamedTuple):
+    """A validation rule: its identifier, the clause it rests on, what it does by default, and whether it may reject at all."""
+
+    id: str
+    clause: str
+    action: Action
+    may_reject: bool = True
+
+
+RULES = (
+    Rule("malformed", "1.4.3", "reject"),
+    Rule("from_the_future", "1.5", "reject"),
+    Rule("clock_invalid", "1.5", "reject"),
+    Rule("conflicting_reading", "1.5", "reject"),
+    Rule("boundary_mismatch", "4.2.3(c)", "reject"),
+    Rule("negative_advance", "1.5", "reject"),
+    Rule("excess_flow", "1.5", "reject"),
+    Rule("tolerance_1_percent", "4.8.1(d)", "reject"),
+    Rule("interval_sum", "4.8.1(d)", "reject"),
+    Rule("convertor_ratio", "1.5", "flag", may_reject=False),
+    Rule("unusual_volume", "1.5", "flag", may_reject=False),
+    Rule("stuck_register", "1.5", "flag", may_reject=False),
+    Rule("equipment_status", "5.1.3", "flag", may_reject=False),
+)
+RULE_IDS = tuple(rule.id for rule in RULES)
+TOO_OLD = "too_old"  # no rule of validation: what lies further back than the history that is kept is not looked at
+CLAUSES = {rule.id: rule.clause for rule in RULES} | {TOO_OLD: "1.5"}
+ALWAYS_REJECT = frozenset({"malformed", "conflicting_reading"})
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The validation rules from the Gas Day `since` on: the actions that differ from the table's, and the parameters."""
+
+    since: date = date(1, 1, 1)
+    action: dict[str, Action] = {}
+    future_s: int = 60
+    clock_offset_s: int = 300
+    excess_factor: Decimal = Decimal("1.01")
+    tolerance: Decimal = Decimal("0.01")
+    convertor_ratio_min: Decimal = Decimal("0.5")
+    convertor_ratio_max: Decimal = Decimal(100)
+    unusual_factor: Decimal = Decimal(5)
+    stuck_days: int = 7
+    stuck_ticks: int = 10
+
+    def __post_init__(self) -> None:
+        for rule, action in self.action.items():
+            if rule not in RULE_IDS:
+                raise ValueError(f"action.{rule}: no such rule; there are {', '.join(RULE_IDS)}")
+            known = RULES[RULE_IDS.index(rule)]
+            if action == "reject" and not known.may_reject:
+                raise ValueError(f"action.{rule}: this rule may only `flag`")
+            if action == "flag" and rule in ALWAYS_REJECT:
+                raise ValueError(f"action.{rule}: this rule can only `reject`; there is no reading to keep")
+
+    def rejects(self, rule: str) -> bool:
+        """Whether a reading that fails the rule is rejected, rather than flagged."""
+        return self.action.get(rule, RULES[RULE_IDS.index(rule)].action) == "reject"
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that can be configured of the rules. `validation` is in the order of `since`."""
+
+    zone: str = "Europe/London"
+    day_starts: tuple[DayStart, ...] = BRITISH_DAY_STARTS
+    close_out_days: int = 5
+    boundary_s: int = 60
+    history_days: int = 2557
+    validation: tuple[Validation, ...] = (Validation(),)
+
+    def __post_init__(self) -> None:
+        since = [entry.since for entry in self.validation]
+        if not since or since != sorted(set(since)):
+            raise ValueError("validation: entries must be in the order of `since`, one a Gas Day")
+        if not 0 < self.boundary_s < 1800:
+            raise ValueError(f"boundary_s: {self.boundary_s} is not between 1 and 1799")
+
+    def calendar(self) -> GasDays:
+        """The calendar of Gas Days under these settings."""
+        return GasDays(self.zone, self.day_starts, self.close_out_days)
+
+    def of(self, day: int) -> Validation:
+        """The validation rules that hold on a Gas Day (an ordinal)."""
+        if len(self.validation) == 1:
+            return self.validation[0]
+        found = bisect_right(self.validation, day, key=lambda entry: entry.since.toordinal())
+        return self.validation[max(0, found - 1)]
+
+
+def load(toml: bytes) -> Rules:
+    """The rules of a TOML file's bytes. Raises ValueError that names the key, what was found, and what is allowed."""
+    try:
+        return msgspec.toml.decode(toml, type=Rules)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,175 @@
+"""The standing readings at the boundaries of Gas Days, and what becomes of the others (the rules page, section 4).
+
+A boundary is named by the Day that it begins. It has offers: the readings nearest to it of the two Days' batches, and a
+meter's index at its fitting. Which offers stand is `chain.py`'s matter; this file prepares them and names the rejections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from metering.batch import Batch, Reading, Setting, rejected
+from metering.chain import Admit, Node, standing
+from metering.gasday import to_datetime
+from metering.ledger import Rejected
+from metering.volumes import Verdict
+
+NO_BATCH = Batch()
+
+
+class Standing(NamedTuple):
+    """The standing reading of a boundary; `fixed` once a Day was closed out as actual on it."""
+
+    at_us: int
+    ticks: int
+    fixed: bool = False
+
+
+class Offer(NamedTuple):
+    """A reading offered for a boundary, by the batch of a Day."""
+
+    reading: Reading
+    day: int
+
+
+def admission(setting: Setting) -> Admit:
+    """The test of an advance between two readings, under the rules of the later one's Day."""
+    register, rules = setting.register, setting.rules
+
+    def admit(before: Node, after: Node) -> Verdict:
+        assert register is not None
+        validation = rules.of(after.day)
+        verdict = register.verdict(before.ticks, after.ticks, after.at_us - before.at_us, validation.excess_factor)
+        return verdict if verdict and validation.rejects(verdict) else ""
+
+    return admit
+
+
+def offers(boundary: int, before: Batch, after: Batch, fitting: Reading | None, setting: Setting) -> list[Offer]:
+    """The offers for a boundary: of all admissible readings near it those of the nearest instant (tie: the earlier)."""
+    found = [] if before.refused else [Offer(reading, boundary - 1) for reading in before.end]
+    if not after.refused:
+        found += [Offer(reading, boundary) for reading in after.start]
+    if fitting is not None:
+        found.append(Offer(fitting, boundary))
+    if len(found) > 1:
+        boundary_us = setting.days.start_us(boundary)
+        nearest = min((abs(offer.reading.at_us - boundary_us), offer.reading.at_us) for offer in found)
+        found = [offer for offer in found if offer.reading.at_us == nearest[1]]
+    return found
+
+
+class Stood(NamedTuple):
+    """What stands at each boundary, and by Day the rejections of readings that do not."""
+
+    standing: dict[int, Standing]
+    rejected: dict[int, list[Rejected]]
+    flagged: dict[int, list[Rejected]]
+
+
+def stand(
+    offered: Mapping[int, Sequence[Offer]], fixed: Mapping[int, Standing], before: Standing | None, setting: Setting
+) -> Stood:
+    """Find what stands at these boundaries: consecutive ones from a fixed one (or the first) to another (or the last).
+
+    `before` is the nearest standing reading before the first boundary: a rejection may name it.
+    """
+    nodes: dict[tuple[int, int, int], Node] = {}
+    readings: dict[tuple[int, int, int], list[Offer]] = {}
+    for boundary in sorted(offered):
+        held = fixed.get(boundary)
+        if held is not None:
+            nodes[boundary, held.at_us, held.ticks] = Node(held.at_us, held.ticks, 0, boundary, 1, True)
+        for offer in offered[boundary]:
+            reading = offer.reading
+            if held is not None and reading.at_us != held.at_us:
+                continue
+            key = (boundary, reading.at_us, reading.ticks)
+            readings.setdefault(key, []).append(offer)
+            if held is None or reading.ticks != held.ticks:
+                nodes[key] = _joined(nodes.get(key), offer)
+    admit = admission(setting)
+    chain = standing(list(nodes.values()), admit)
+    stands = set(chain)
+    if before is not None:
+        chain = [Node(before.at_us, before.ticks, 0, 0), *chain]
+    result = Stood({}, {}, {})
+    for key, node in nodes.items():
+        if node in stands:
+            result.standing[key[0]] = Standing(node.at_us, node.ticks, node.fixed)
+            continue
+        rule, detail = conflict(node, chain, setting)
+        for offer in readings[key]:
+            validation = setting.rules.of(offer.day)
+            to = result.rejected if validation.rejects(rule) else result.flagged
+            to.setdefault(offer.day, []).append(_rejected(offer.reading, offer.day, rule, detail, setting))
+    return result
+
+
+def intervals(
+    day: int, batch: Batch, start: Standing | None, end: Standing | None, gone: Iterable[Rejected], setting: Setting
+) -> list[Rejected]:
+    """The readings within a Day that are inadmissible against their neighbours: each is rejected alone."""
+    if batch.refused or setting.register is None:
+        return []
+    skip = {(record.at, record.index) for record in gone}
+    anchors = [Node(each.at_us, each.ticks, 0, day, 1, True) for each in (start, end) if each is not None]
+    taken = {anchor.at_us for anchor in anchors}
+    own = {
+        reading.at_us: reading
+        for reading in (*batch.start, *batch.others, *batch.end)
+        if reading.at_us not in taken and (to_datetime(reading.at_us), reading.ticks) not in skip
+    }
+    nodes = [Node(each.at_us, each.ticks, each.received_us, day) for each in own.values()]
+    chain = standing([*anchors, *nodes], admission(setting))
+    found = []
+    for node in sorted(set(nodes).difference(chain)):
+        rule, detail = conflict(node, chain, setting)
+        found.append(_rejected(own[node.at_us], day, rule, detail, setting))
+    return found
+
+
+def conflict(node: Node, chain: Sequence[Node], setting: Setting) -> tuple[str, str]:
+    """The rule by which a reading does not stand, and the values that show it: its conflict with the nearest standing reading
+    before it, else of its instant, else after it."""
+    before = max((each for each in chain if each.at_us < node.at_us), key=lambda each: each.at_us, default=None)
+    if before is not None and (found := _conflict(before, node, setting)):
+        return found
+    for each in chain:
+        if each.at_us == node.at_us:
+            return "boundary_mismatch", f"{node.ticks} differs from {each.ticks}, which stands at this instant"
+    after = min((each for each in chain if each.at_us > node.at_us), key=lambda each: each.at_us, default=None)
+    if after is not None and (found := _conflict(node, after, setting)):
+        return found
+    return "boundary_mismatch", "other readings of this boundary stand"
+
+
+def _joined(node: Node | None, offer: Offer) -> Node:
+    reading = offer.reading
+    if node is None:
+        return Node(reading.at_us, reading.ticks, reading.received_us, offer.day)
+    first = min((node.received_us, node.day), (reading.received_us, offer.day))
+    return node._replace(received_us=first[0], day=first[1], weight=node.weight + 1)
+
+
+def _conflict(before: Node, after: Node, setting: Setting) -> tuple[str, str] | None:
+    register, factor = setting.register, setting.rules.of(after.day).excess_factor
+    assert register is not None
+    span_us = after.at_us - before.at_us
+    verdict = register.verdict(before.ticks, after.ticks, span_us, factor)
+    between = f"from {before.ticks} at {_text(before.at_us)} to {after.ticks} at {_text(after.at_us)}"
+    if verdict == "negative_advance":
+        return verdict, f"{between}: down, and no roll-over of {register.digits} digits"
+    if verdict == "excess_flow":
+        most = register.limit_ticks(span_us, factor)
+        return verdict, f"{between}: {after.ticks - before.ticks} ticks, at most {most} possible"
+    return None
+
+
+def _rejected(reading: Reading, day: int, rule: str, detail: str, setting: Setting) -> Rejected:
+    return rejected(setting.meter_point, day, rule, detail, reading.at_us, reading.ticks, reading.received_us)
+
+
+def _text(instant_us: int) -> str:
+    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")

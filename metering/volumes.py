@@ -1,0 +1,119 @@
+"""Volumes and quantities, exactly: registers, their advances, litres and watt-hours (M1.4.4; the rules page, section 3).
+
+A volume is an integer count of litres (0.001 m³); a quantity is an integer count of watt-hours (0.001 kWh). R(x) rounds
+half up to the litre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal
+
+from metering.facts import MeterFitted
+
+HOUR_US = 3_600_000_000
+Verdict = Literal["", "negative_advance", "excess_flow"]
+
+
+def half_up(numerator: int, denominator: int) -> int:
+    """The quotient rounded half up in size, with its sign; `denominator` is above 0."""
+    if numerator < 0:
+        return -half_up(-numerator, denominator)
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+class Register:
+    """A meter's register: what an index on it is worth, and which advances are possible.
+
+    `k` is m³ a tick, times the conversion factor; with a convertor (`conversion_factor` null) the factor is 1.
+    """
+
+    def __init__(self, fitted: MeterFitted) -> None:
+        self.digits = fitted.digits
+        self.modulus: int = 10**fitted.digits
+        self.m3_per_tick = Fraction(fitted.m3_per_tick)
+        self.k = self.m3_per_tick * Fraction(1 if fitted.conversion_factor is None else fitted.conversion_factor)
+        self.unconverted: tuple[int, Fraction] | None = None  # digits and m³ a tick of the unconverted register
+        if fitted.unconverted_digits is not None and fitted.unconverted_m3_per_tick is not None:
+            self.unconverted = fitted.unconverted_digits, Fraction(fitted.unconverted_m3_per_tick)
+        litres = self.k * 1000
+        self._litres_2n, self._litres_d = 2 * litres.numerator, litres.denominator
+        self._flow = Fraction(fitted.q_max_m3_per_h) / self.m3_per_tick / HOUR_US  # ticks a microsecond
+        self._limits: dict[Decimal, tuple[int, int]] = {}
+
+    def litres(self, index: int) -> int:
+        """R(index × k)."""
+        return (index * self._litres_2n + self._litres_d) // (2 * self._litres_d)
+
+    def volume_l(self, start: int, end: int) -> int:
+        """The volume between two indexes, the second unwrapped where it is the smaller."""
+        return self.litres(end if end >= start else end + self.modulus) - self.litres(start)
+
+    def excessive(self, advance: int, span_us: int, factor: Decimal) -> bool:
+        """Whether the advance, less one tick, is more than `factor` times the greatest flow gives in that time."""
+        numerator, denominator = self._limit(factor)
+        return (advance - 1) * denominator > numerator * span_us
+
+    def verdict(self, start: int, end: int, span_us: int, factor: Decimal) -> Verdict:
+        """Why an advance from `start` to `end` in `span_us` is not admissible; empty where it is.
+
+        An index that goes down is a roll-over where the unwrapped advance is possible and below half of the register.
+        """
+        advance = end - start
+        if advance < 0:
+            advance += self.modulus
+            if 2 * advance >= self.modulus or self.excessive(advance, span_us, factor):
+                return "negative_advance"
+            return ""
+        return "excess_flow" if self.excessive(advance, span_us, factor) else ""
+
+    def limit_ticks(self, span_us: int, factor: Decimal) -> int:
+        """The greatest admissible advance in that time, in whole ticks."""
+        numerator, denominator = self._limit(factor)
+        return numerator * span_us // denominator + 1
+
+    def _limit(self, factor: Decimal) -> tuple[int, int]:
+        known = self._limits.get(factor)
+        if known is None:
+            limit = self._flow * Fraction(factor)
+            known = self._limits[factor] = (limit.numerator, limit.denominator)
+        return known
+
+
+def quantity_wh(volume_l: int, mj_per_m3: Decimal) -> int:
+    """Metered Quantity: volume × calorific value / 3.6, to 0.001 kWh (1.4.4(b))."""
+    numerator, denominator = _ratio(mj_per_m3)
+    return half_up(volume_l * numerator * 10, denominator * 36)
+
+
+def volume_of_wh(quantity: int, mj_per_m3: Decimal) -> int:
+    """The litres that hold this quantity at this calorific value (4.2.6)."""
+    numerator, denominator = _ratio(mj_per_m3)
+    return half_up(quantity * denominator * 36, numerator * 10)
+
+
+def daily_share_wh(annual_quantity_kwh: Decimal) -> int:
+    """Annual Quantity / 365, to 0.001 kWh (4.2.6)."""
+    numerator, denominator = _ratio(annual_quantity_kwh)
+    return half_up(numerator * 1000, denominator * 365)
+
+
+def apportion(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` shared in proportion to the weights, or in equal parts where all are 0, by largest remainder, ties to the
+    earlier. The parts sum to the total (4.4.5(b)(ii))."""
+    if not any(weights):
+        weights = [1] * len(weights)
+    whole = sum(weights)
+    parts = [total * weight // whole for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda n: (-(total * weights[n] % whole), n))
+    for n in by_remainder[: total - sum(parts)]:
+        parts[n] += 1
+    return parts
+
+
+@lru_cache(maxsize=4096)
+def _ratio(value: Decimal) -> tuple[int, int]:
+    return value.as_integer_ratio()

@@ -1,0 +1,313 @@
+"""The wire format: frames of facts on the `facts` and `broadcast` topics, records on `ledger`, dead letters.
+
+A frame is one Kafka message: an envelope around a payload, which is a list of facts of meter points of one partition.
+Readings are packed in columns and delta-coded; other facts are their Struct. All of it is MessagePack.
+The same packing, without what says by which way a fact came, is the fact's canonical encoding: its identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from itertools import accumulate, pairwise
+from typing import Any, TypeAlias
+
+import msgspec
+
+from metering.facts import (
+    AnyFact,
+    CalorificValue,
+    GatewayStatus,
+    GivenUp,
+    MeterFitted,
+    PollFailed,
+    Readings,
+    ReferenceIndex,
+    Registered,
+    Status,
+    Tick,
+)
+from metering.gasday import SECOND_US, to_datetime, to_us
+from metering.ledger import AnyRecord, Change, Key, Void
+
+VERSION = 1
+FRAME_BYTES_MAX = 256 * 1024
+
+
+class FrameError(ValueError):
+    """The message is not a frame, or a frame that is broken."""
+
+
+class UnknownVersion(FrameError):
+    """The frame is of a later version than this program knows: stop here, and upgrade."""
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """`signature` is Ed25519 over `payload` by the key `key_id`; both are empty until keys are configured."""
+
+    v: int
+    gateway: str
+    key_id: str
+    payload: bytes
+    signature: bytes
+
+
+class _PackedReadings(msgspec.Struct, array_like=True, frozen=True):
+    """`Readings` in columns. `step` is the spacing of the instants in microseconds, or each spacing where they differ.
+    `index` and `unconverted` hold the first value and then differences, where `delta` and all are integers."""
+
+    meter_point: str
+    meter: str
+    gas_day: int
+    first_us: int
+    step: int | tuple[int, ...]
+    delta: bool
+    index: tuple[Any, ...]
+    unconverted: tuple[Any, ...] | None = None
+    reference_index: ReferenceIndex | None = None
+    interval_m3: tuple[Decimal | None, ...] | None = None
+    status: tuple[Status, ...] = ()
+    clock_offset_s: float | None = None
+    source: str = "dre"
+    gateway: str | None = None
+    outbox: str | None = None
+    sequence: int | None = None
+
+
+_Other: TypeAlias = CalorificValue | Registered | MeterFitted | PollFailed | GivenUp | GatewayStatus | Tick
+_Packed: TypeAlias = _PackedReadings | _Other
+
+
+class _Payload(msgspec.Struct, array_like=True, frozen=True):
+    """`received_at_us` is only in frames that a relay copies: when the fact was first received."""
+
+    received_at_us: int | None
+    facts: list[msgspec.Raw]
+
+
+class BrokenFact(msgspec.Struct, frozen=True):
+    """One entry of a frame that is not a fact: its number in the frame, why, and its bytes."""
+
+    number: int
+    reason: str
+    payload: bytes
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A decoded frame. `facts` carry no `received_at` of their own: that is `received_at`, or else the log's."""
+
+    gateway: str
+    received_at: datetime | None
+    facts: list[AnyFact]
+    broken: list[BrokenFact]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_canonical = msgspec.msgpack.Encoder(order="deterministic")
+_decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_decode_payload = msgspec.msgpack.Decoder(_Payload).decode
+_decode_readings = msgspec.msgpack.Decoder(_PackedReadings).decode
+_decode_other = msgspec.msgpack.Decoder(_Other).decode
+
+
+def partition_of(meter_point: str, partitions: int) -> int:
+    """The partition of a meter point's facts and records: murmur2 of its UTF-8 bytes, as Kafka's own partitioner does it."""
+    return (_murmur2(meter_point.encode()) & 0x7FFFFFFF) % partitions
+
+
+def encode_frame(facts: Iterable[AnyFact], gateway: str, received_at: datetime | None = None) -> bytes:
+    """A frame of these facts. `received_at` is for relays alone; a gateway leaves it out."""
+    packed = [msgspec.Raw(_encoder.encode(_pack(fact))) for fact in facts]
+    payload = _encoder.encode(_Payload(None if received_at is None else to_us(received_at), packed))
+    return _encoder.encode(Envelope(VERSION, gateway, "", payload, b""))
+
+
+def decode_frame(message: bytes) -> Frame:
+    """The frame in a message. Entries that are no facts are in `broken`; FrameError where there is no frame at all."""
+    try:
+        version = msgspec.msgpack.decode(message, type=list[msgspec.Raw])[0]
+        if (v := msgspec.msgpack.decode(version, type=int)) != VERSION:
+            raise UnknownVersion(f"frame version {v}; this program knows version {VERSION}")
+        envelope = _decode_envelope(message)
+        payload = _decode_payload(envelope.payload)
+        received_at = None if payload.received_at_us is None else to_datetime(payload.received_at_us)
+    except UnknownVersion:
+        raise
+    except (msgspec.MsgspecError, IndexError, OverflowError, ValueError, RecursionError) as error:
+        raise FrameError(f"not a frame: {error}") from error
+    facts: list[AnyFact] = []
+    broken: list[BrokenFact] = []
+    for number, raw in enumerate(payload.facts):
+        try:
+            facts.append(_unpack(bytes(raw)))
+        except (msgspec.MsgspecError, OverflowError, ValueError, TypeError, RecursionError) as error:
+            broken.append(BrokenFact(number, str(error), bytes(raw)))
+    return Frame(envelope.gateway, received_at, facts, broken)
+
+
+def encode_fact(fact: AnyFact) -> bytes:
+    """One fact, packed as in a frame (without `received_at`); for stores and outboxes."""
+    return _encoder.encode(_pack(fact))
+
+
+def decode_fact(packed: bytes, received_at: datetime | None = None) -> AnyFact:
+    """The fact of `encode_fact`'s bytes, received at that instant."""
+    fact = _unpack(packed)
+    return fact if received_at is None else msgspec.structs.replace(fact, received_at=received_at)
+
+
+def canonical(fact: AnyFact) -> bytes:
+    """The bytes by which facts are the same: without `received_at`, `gateway`, `outbox`, `sequence`; however spelled."""
+    packed = _pack(fact)
+    plain: dict[str, Any] = {}
+    for name in packed.__struct_fields__:
+        value = getattr(packed, name)
+        if isinstance(value, Decimal):
+            plain[name] = _plain(value)
+    if isinstance(packed, _PackedReadings):
+        plain |= {"gateway": None, "outbox": None, "sequence": None}
+        plain["status"] = tuple(sorted(set(packed.status)))
+        if packed.interval_m3 is not None:
+            plain["interval_m3"] = tuple(None if m3 is None else _plain(m3) for m3 in packed.interval_m3)
+        reference = packed.reference_index
+        if reference is not None and reference.m3_per_tick is not None:
+            plain["reference_index"] = msgspec.structs.replace(reference, m3_per_tick=_plain(reference.m3_per_tick))
+    return _canonical.encode(msgspec.structs.replace(packed, **plain) if plain else packed)
+
+
+def identity(fact: AnyFact) -> bytes:
+    """A 16-byte digest of the canonical encoding."""
+    return hashlib.blake2b(canonical(fact), digest_size=16).digest()
+
+
+def _plain(value: Decimal) -> Decimal:
+    return value.normalize() + 0
+
+
+def _pack(fact: AnyFact) -> _Packed:
+    if not isinstance(fact, Readings):
+        return fact if fact.received_at is None else msgspec.structs.replace(fact, received_at=None)
+    first_us, step = _columns(fact)
+    index, unconverted = fact.index, fact.unconverted
+    delta = all(type(value) is int for value in index) and (
+        unconverted is None or all(type(value) is int for value in unconverted)
+    )
+    if delta:
+        index = _deltas(index)
+        unconverted = None if unconverted is None else _deltas(unconverted)
+    return _PackedReadings(
+        fact.meter_point, fact.meter, fact.gas_day.toordinal(), first_us, step, delta, index, unconverted,
+        fact.reference_index, fact.interval_m3, fact.status, fact.clock_offset_s, fact.source,
+        fact.gateway, fact.outbox, fact.sequence,
+    )  # fmt: skip
+
+
+def _columns(fact: Readings) -> tuple[int, int | tuple[int, ...]]:
+    if fact.at is None:
+        first_at = fact.first_at or datetime.fromtimestamp(0, UTC)
+        return to_us(first_at), (fact.interval_s or 0) * SECOND_US if len(fact.index) > 1 else 0
+    instants = [to_us(at) for at in fact.at]
+    if len(instants) < 2:
+        return (instants[0] if instants else 0), 0
+    steps = tuple(after - before for before, after in pairwise(instants))
+    if steps[0] >= SECOND_US and steps[0] % SECOND_US == 0 and steps.count(steps[0]) == len(steps):
+        return instants[0], steps[0]
+    return instants[0], steps
+
+
+def _deltas(values: Sequence[int]) -> tuple[int, ...]:
+    return (*values[:1], *(after - before for before, after in pairwise(values)))
+
+
+def _unpack(data: bytes) -> AnyFact:
+    if not (data[:1] in b"\xdc\xdd" or 0x90 <= data[0] <= 0x9F):  # readings are the only array
+        other: AnyFact = _decode_other(data)
+        return other
+    packed = _decode_readings(data)
+    index, unconverted = packed.index, packed.unconverted
+    if packed.delta:
+        index = tuple(accumulate(index))
+        unconverted = None if unconverted is None else tuple(accumulate(unconverted))
+    at, interval_s = None, None
+    if isinstance(packed.step, tuple):
+        at = tuple(to_datetime(us) for us in accumulate((packed.first_us, *packed.step)))
+    elif packed.step:
+        interval_s = packed.step // SECOND_US
+    first_at = to_datetime(packed.first_us)
+    if not index:
+        at, interval_s = (), None
+    return Readings(
+        meter_point=packed.meter_point, meter=packed.meter, gas_day=date.fromordinal(packed.gas_day),
+        at=at, first_at=first_at if at is None else None, interval_s=interval_s if at is None else None,
+        index=index, unconverted=unconverted, reference_index=packed.reference_index,
+        interval_m3=packed.interval_m3, status=packed.status, clock_offset_s=packed.clock_offset_s,
+        gateway=packed.gateway, outbox=packed.outbox, sequence=packed.sequence,
+        source="on_site" if packed.source == "on_site" else "dre",
+    )  # fmt: skip
+
+
+class LedgerMessage(msgspec.Struct, array_like=True, frozen=True):
+    """A value on the `ledger` topic: a record, or the key of one that no longer holds, and the frame it rests on.
+
+    For one key the message with the greatest `offset` stands, whatever the order in which messages come.
+    """
+
+    partition: int
+    offset: int
+    record: AnyRecord | None = None
+    void: Key | None = None
+
+    @property
+    def key(self) -> Key:
+        """The record's key."""
+        return self.void if self.void is not None else self.record.key() if self.record is not None else ()
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be used, where it stood, and why. `number` is the fact's place in the frame, null for a whole frame."""
+
+    topic: str
+    partition: int
+    offset: int
+    number: int | None
+    reason: str
+    payload: bytes
+
+
+_decode_ledger = msgspec.msgpack.Decoder(LedgerMessage).decode
+
+
+def encode_change(change: Change, partition: int, offset: int) -> tuple[bytes, bytes]:
+    """Key and value of the `ledger` message for a record or a void, resting on that offset of that `facts` partition."""
+    if isinstance(change, Void):
+        return encode_key(change.key), _encoder.encode(LedgerMessage(partition, offset, None, change.key))
+    return encode_key(change.key()), _encoder.encode(LedgerMessage(partition, offset, change))
+
+
+def decode_change(value: bytes) -> LedgerMessage:
+    """The `ledger` message of these bytes; FrameError where they are none."""
+    try:
+        return _decode_ledger(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameError(f"not a ledger message: {error}") from error
+
+
+def encode_key(key: Key) -> bytes:
+    """A record's key as bytes."""
+    return "\x1f".join(key).encode()
+
+
+def _murmur2(data: bytes) -> int:
+    """The 32-bit MurmurHash2 with Kafka's seed."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    h = 0x9747B28C ^ len(data)
+    whole = len(data) & ~3
+    for n in range(0, whole, 4):
+        k = int.from_bytes(data[n : n + 4], "little") * m & mask
+        h = (h * m ^ (k ^ k >> 24) * m) & mask
+    if rest := data[whole:]:
+        h = (h ^ int.from_bytes(rest, "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15
