@@ -32,7 +32,11 @@ FIRST_DAY, LAST_DAY = date(1678, 1, 1), date(2261, 12, 31)
 _UNSAFE = re.compile(r'[%\\"$\ufffd]')
 _EMPTY = "%"
 _ESCAPES = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
-_TEXT_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
+_FIELD_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\""})
+# A query's answer makes \r\n of every \n and drops every \r, so line breaks stand in a text as `\n` and `\r`.
+_BREAKS = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
+_BREAK = re.compile(r"\\(.)")
+_BROKEN = {"\\": "\\", "n": "\n", "r": "\r"}
 
 
 _EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
@@ -57,8 +61,17 @@ def decode_tag(value: str) -> str:
 
 
 def encode_text(value: str) -> str:
-    """The value as a quoted string field."""
-    return f'"{value.translate(_TEXT_ESCAPES)}"'
+    """The text as it stands in a string field."""
+    return value.translate(_BREAKS)
+
+
+def decode_text(value: str | None) -> str:
+    """The text of a string field of ours. A query's answer has "" and null alike; what is null stands in `nulls`."""
+    return _BREAK.sub(lambda found: _BROKEN[found[1]], value or "")
+
+
+def _quoted(value: str) -> str:
+    return f'"{value.translate(_FIELD_ESCAPES)}"'
 
 
 def _integer(value: int) -> str:
@@ -81,7 +94,7 @@ def _scaled(places: int) -> Callable[[Decimal], str]:
 
 
 def _json(value: Any) -> str:
-    return encode_text(msgspec.json.encode(value).decode())
+    return _quoted(msgspec.json.encode(value).decode())
 
 
 _ENCODERS: dict[Kind, Callable[[Any], str]] = {
@@ -92,7 +105,7 @@ _ENCODERS: dict[Kind, Callable[[Any], str]] = {
     Kind.MILLIONTHS: _scaled(6),
     Kind.INSTANT: lambda value: f"{to_us(value)}i",
     Kind.DAY: lambda value: f'"{value.isoformat()}"',
-    Kind.TEXT: encode_text,
+    Kind.TEXT: lambda value: _quoted(encode_text(value)),
     Kind.JSON: _json,
 }
 _DECODERS: dict[Kind, Callable[[Any], Any]] = {
@@ -103,7 +116,7 @@ _DECODERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.MILLIONTHS: lambda value: Decimal(value).scaleb(-6),
     Kind.INSTANT: to_datetime,
     Kind.DAY: date.fromisoformat,
-    Kind.TEXT: str,
+    Kind.TEXT: decode_text,
     Kind.JSON: msgspec.json.decode,
 }
 
@@ -145,14 +158,14 @@ def _digest(*parts: str) -> str:
 
 def _fields(record: AnyRecord) -> str:
     written = [f"{VOID}=false"]
-    nulls = ""
+    nulls = ","
     for field, encode in _WRITERS[type(record)]:
         value = getattr(record, field.attribute)
         if value is None and field.nullable:
             nulls += f"{field.name},"
         else:
             written.append(f"{field.name}={encode(value)}")
-    written.append(f'{NULLS}="{"," if nulls else ""}{nulls}"')
+    written.append(f'{NULLS}="{nulls}"')
     return ",".join(written)
 
 

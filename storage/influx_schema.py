@@ -22,7 +22,7 @@ class Kind(Enum):
     MILLIONTHS = "integer: millionths"
     INSTANT = "integer: microseconds since 1970-01-01T00:00:00Z"
     DAY = "string: a Gas Day, 2026-01-31"
-    TEXT = "string"
+    TEXT = r"string; line breaks and backslashes as \n, \r and \\"
     JSON = "string: JSON"
 
 
@@ -47,7 +47,7 @@ class Measurement:
 
 # In every measurement, beside its own fields.
 VOID = "void"  # boolean: the record no longer holds; whatever else stands at its point is not to be read
-NULLS = "nulls"  # string: the fields that are null, as ",name,name,"; "" for none. Their own values are not to be read
+NULLS = "nulls"  # string: the fields that are null, as ",name,name,"; "," for none. Their own values are not to be read
 PARTITION, OFFSET = "facts_partition", "facts_offset"  # integers: the frame of facts on which the record rests
 READING = "reading"  # tag of `rejected` alone: a digest of the reading's instant and index, which are in fields
 

@@ -25,7 +25,10 @@ def fresh_bucket(influx: InfluxServer | GivenInflux) -> Connection:
 
 def v1(influx: InfluxServer | GivenInflux, query: str) -> str:
     """What a 1.8 server answers to an InfluxQL query."""
-    user, _, password = influx.token.partition(":")
-    data = urllib.parse.urlencode({"q": query, "u": user, "p": password}).encode()
-    with urllib.request.urlopen(f"{influx.url}/query", data=data, timeout=10) as answer:
+    request = urllib.request.Request(
+        f"{influx.url}/query",
+        data=urllib.parse.urlencode({"q": query}).encode(),
+        headers={"Authorization": f"Token {influx.token}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
         return str(answer.read().decode())
