@@ -1,0 +1,180 @@
+"""IEC 62056-21's messages as the reading device says and hears them, and the bytes of what it says.
+
+Mode C, and the readouts of modes A and B. A frame is SOH or STX, text, ETX (or EOT: more follows), block check character.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import reduce
+from operator import xor
+from typing import Final, Literal, TypeAlias
+
+SOH, STX, ETX, EOT, ACK, NAK = b"\x01", b"\x02", b"\x03", b"\x04", b"\x06", b"\x15"
+CRLF = b"\r\n"
+BAUD_MODE_C = {"0": 300, "1": 600, "2": 1200, "3": 2400, "4": 4800, "5": 9600, "6": 19200}
+BAUD_MODE_B = {"A": 600, "B": 1200, "C": 2400, "D": 4800, "E": 9600, "F": 19200}
+
+
+# What we say.
+
+
+@dataclass(frozen=True, slots=True)
+class SignOn:
+    """Call the meter of this device address; empty: whichever hears it."""
+
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Go on at this baud character of the identification, into readout or programming mode."""
+
+    mode: Literal["readout", "programming"]
+    baud_character: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """P1 (or P2) with the password."""
+
+    text: str
+    level: Literal[1, 2] = 1
+
+    def __repr__(self) -> str:
+        return f"Password(level={self.level})"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """R5 of a data set by its code, or R6: in partial blocks."""
+
+    code: str
+    argument: str = ""
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """ACK: the partial block is good, send the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """NAK: what came was not good, say it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """B0: the session is over."""
+
+
+# What we hear.
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """Who the meter is (mode C). `baud_character` stands for its highest speed."""
+
+    manufacturer: str
+    baud_character: str
+    text: str
+
+    @property
+    def baud(self) -> int:
+        """The speed that `baud_character` stands for; 300 where it stands for none (mode A)."""
+        return {**BAUD_MODE_B, **BAUD_MODE_C}.get(self.baud_character, 300)
+
+    @property
+    def quick(self) -> bool:
+        """Whether the meter reacts within 20 ms, and not 200 ms."""
+        return self.manufacturer[2].islower()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadoutFollows(Identification):
+    """The identification of a meter of mode A or B: its readout follows by itself, in mode B at `baud`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """P0: programming mode is open; the operand of the password, often the serial number."""
+
+    operand: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """ACK: the password is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The meter's error text, such as `ER01` or `ERROR`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAgain:
+    """NAK: the meter did not understand; say the last message again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The text of the data block that was asked for."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartAnswer:
+    """The text of a partial block; more waits for `Continue`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """B0: the meter ends the session."""
+
+
+class NeedData(Enum):
+    """The type of `NEED_DATA`."""
+
+    NEED_DATA = auto()
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+Said: TypeAlias = SignOn | Select | Password | Read | Continue | Again | Break
+Heard: TypeAlias = Identification | ReadoutFollows | Challenge | Accepted | Refused | AskedAgain | Answer | PartAnswer | Ended
+
+
+def bcc(covered: bytes) -> int:
+    """The block check character: exclusive or of all after the first SOH or STX, through ETX or EOT."""
+    return reduce(xor, covered, 0)
+
+
+def framed(start: bytes, body: bytes, end: bytes = ETX) -> bytes:
+    """A frame with its block check character."""
+    return start + body + end + bytes((bcc(body + end),))
+
+
+def encode(event: Said) -> bytes:
+    """The bytes of what we say."""
+    match event:
+        case SignOn(address):
+            return f"/?{address}!\r\n".encode("ascii")
+        case Select(mode, baud_character):
+            return f"\x060{baud_character}{'1' if mode == 'programming' else '0'}\r\n".encode("ascii")
+        case Password(text, level):
+            return framed(SOH, f"P{level}\x02({text})".encode("ascii"))
+        case Read(code, argument, partial):
+            return framed(SOH, f"R{6 if partial else 5}\x02{code}({argument})".encode("ascii"))
+        case Continue():
+            return ACK
+        case Again():
+            return NAK
+        case Break():
+            return framed(SOH, b"B0")
