@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -11,14 +12,21 @@ from dailyread.report import tables
 from dailyread.report.ledger_lines import Ledger, read_ledger
 from dailyread.report.summary import Summary, latest_instant, summarise
 from metering.ledger import AnyRecord
+from storage.ledger_sqlite import SqliteLedgerStore
+from storage.sqlite import StoreError
 
-HELP = """Show a ledger, as `dailyread replay` prints it: which Days were read, substituted and reconciled at which
-site, the sums, and the share of Days Valid by 11:00. With --html it also writes one self-contained page with plots."""
+HELP = """Show a ledger, as `dailyread replay` prints it or as a store keeps it: which Days were read, substituted and
+reconciled at which site, the sums, and the share of Days Valid by 11:00. With --html it also writes one self-contained
+page with plots."""
+
+SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("ledger", metavar="LEDGER.jsonl", help="ledger records in JSON Lines; - is standard input")
+    parser.add_argument(
+        "ledger", metavar="LEDGER", help="ledger records in JSON Lines (- is standard input), or a ledger's SQLite file"
+    )
     parser.add_argument("--html", metavar="OUT", type=Path, help="write the report as one HTML file, too")
     parser.add_argument(
         "--meter-point", metavar="NAME", action="append", help="only this Supply Meter Point; may be given again"
@@ -61,9 +69,23 @@ def _read(path: str) -> Ledger:
         return read_ledger(sys.stdin.buffer)
     try:
         with open(path, "rb") as file:
-            return read_ledger(file)
+            if not file.peek(len(SQLITE_MAGIC)).startswith(SQLITE_MAGIC):
+                return read_ledger(file)
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror}") from error
+    return _read_store(Path(path))
+
+
+def _read_store(path: Path) -> Ledger:
+    """The records that stand in the SQLite file of a store, which may be running."""
+    try:
+        store = SqliteLedgerStore(path)
+        try:
+            return Ledger(records=list(store.records()))
+        finally:
+            store.close()
+    except (StoreError, sqlite3.Error) as error:
+        raise ReportError(f"{path}: is no ledger: {error}") from error
 
 
 def _summary(records: list[AnyRecord], args: argparse.Namespace) -> Summary:

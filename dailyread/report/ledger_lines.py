@@ -33,7 +33,7 @@ def read_ledger(lines: Iterable[bytes]) -> Ledger:
         try:
             record = _DECODER.decode(line)
             _check(record)
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             ledger.bad.append((n, str(error)))
         else:
             ledger.records.append(record)
@@ -42,6 +42,7 @@ def read_ledger(lines: Iterable[bytes]) -> Ledger:
 
 def _check(record: AnyRecord) -> None:
     """What the types alone do not say: instants have an offset, numbers are numbers, and all of it can be shown."""
+    record.key()  # an index may be nested too deeply to be written
     for name in record.__struct_fields__:
         value = getattr(record, name)
         match value:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.dailyread.ledgers import lines
+from metering.wire import LedgerMessage
+from storage.ledger_sqlite import SqliteLedgerStore
+from tests.dailyread.ledgers import lines, records
 
 GOOD = lines().splitlines(keepends=True)
 
@@ -65,6 +68,7 @@ def test_needs_no_plotting_unless_a_page_is_asked_for(ledger: str, tmp_path: Pat
         (GOOD[20].replace(b"Z", b""), b"has no offset"),
         (GOOD[20].replace(b'"gas_day":"2025', b'"gas_day":"9999'), b"9999-10-16 is not within 1900 to 2199"),
         (with_quantity(b"1e99999"), b"quantity_kwh: 1.000E+99999 is not a number below 10^15"),
+        (b'{"record":"rejected","index":' + b"[" * 5000 + b"]" * 5000 + b"}", b"recursion"),
         (with_quantity(b"NaN"), b"quantity_kwh: NaN is not a number"),
     ],
 )
@@ -118,6 +122,26 @@ def test_ascii_output_loses_glyphs_but_does_not_fail(ledger: str) -> None:
     done = report(ledger, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 0
     assert b"DDDDDDD????" in done.stdout
+
+
+def test_reads_a_store_while_it_runs(tmp_path: Path) -> None:
+    store = SqliteLedgerStore(tmp_path / "ledger.sqlite")
+    store.write([LedgerMessage(partition=0, offset=1, record=r) for r in records()])
+    done = report(str(tmp_path / "ledger.sqlite"))
+    store.close()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == report("-", stdin=b"".join(GOOD)).stdout
+
+
+def test_other_database_is_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t (x)")
+    before = path.read_bytes()
+    done = report(str(path))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"is no ledger" in done.stderr
+    assert path.read_bytes()[100:] == before[100:]
 
 
 def test_empty_input() -> None:
