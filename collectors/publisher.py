@@ -116,7 +116,7 @@ class Publisher:
             self._wait(0.1)
             self._settle()
         if self._producer is not None:
-            _give_up(self._producer)
+            give_up(self._producer)
 
     def _wait(self, timeout_s: float) -> None:
         if self._wake.wait(timeout_s) and self._stop_at is None:
@@ -132,7 +132,7 @@ class Publisher:
             self._progress_at, self._unreachable = time.monotonic(), True
             return False
         if self._producer is not None:
-            _give_up(self._producer)
+            give_up(self._producer)
         self._producer = made
         self._generation += 1
         self.counters.producers_made += 1
@@ -219,7 +219,7 @@ class Publisher:
     def _failed(self, reason: str) -> None:
         self._away(reason)
         if self._producer is not None:
-            _give_up(self._producer)
+            give_up(self._producer)
             self._producer = None
             self._in_flight.clear()
         self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
@@ -252,7 +252,7 @@ class Publisher:
             return -1
 
 
-def _give_up(producer: Producer) -> None:
+def give_up(producer: Producer) -> None:
     """End a producer that may be wedged: its `close` raises then, and leaves a thread that goes on trying, to be ended too."""
     try:
         producer.close(timeout=0)

@@ -21,9 +21,7 @@ from dailyread.settings import ConfigError, Secret, Table, environment, load, re
 from metering.facts import Name
 
 Security = Literal["tls", "plaintext"]
-TopicName = Annotated[
-    str, Meta(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="of A-Z a-z 0-9 . _ -")
-]
+TopicName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="of A-Z a-z 0-9 . _ -")]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\s@]+):[0-9]{1,5}$", description="as host:port")]
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -81,6 +79,9 @@ class KafkaConfig(Table, frozen=True, kw_only=True):
         return not self._all_loopback()
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
+        for address in self.bootstrap_servers:
+            if not 0 < host_and_port(address)[1] < 65536:
+                yield "bootstrap_servers", f'found "{address}"; allowed: a port from 1 to 65535'
         for field in ("ca_file", "certificate_file", "key_file"):
             if (path := getattr(self, field)) is None:
                 continue
@@ -97,7 +98,7 @@ class KafkaConfig(Table, frozen=True, kw_only=True):
             )
 
     def _all_loopback(self) -> bool:
-        return all(is_loopback(address.rpartition(":")[0]) for address in self.bootstrap_servers)
+        return all(is_loopback(host_and_port(address)[0]) for address in self.bootstrap_servers)
 
 
 class InfluxConfig(Table, frozen=True, kw_only=True):
@@ -206,17 +207,19 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
 class StreamConfig(Table, frozen=True, kw_only=True):
     """The stream job, and the commands beside it: `store`, `submit`, `export`, `status`, `topics`.
 
-    `instance` names one of several workers of the same `group`, and stays its own over restarts; `web` is where
-    `/health` and `/metrics` are served. `influx` is for `store` and `status`; `tick_s` is how often it is said how late it is.
+    `instance` names one of several workers of the same `group`, and stays its own over restarts; of one that is not heard
+    of for `session_timeout_s` the others take the partitions. `web` is where `/health` and `/metrics` are served. `tick_s`
+    is how often it is said how late it is. `influx` is for `store` and `status`.
     """
 
-    state_dir: Path
     kafka: KafkaConfig
+    state_dir: Path = Path("/var/lib/dailyread-stream")
     influx: InfluxConfig | None = None
     group: TopicName = "dailyread"
     instance: TopicName = "1"
-    web: Address | None = "127.0.0.1:9464"
+    web: Address = "127.0.0.1:9464"
     tick_s: Seconds = 60.0
+    session_timeout_s: Annotated[float, Meta(ge=6, le=1800)] = 20.0
     clock: str = "system"
     rules: Path | None = None
 
@@ -260,6 +263,12 @@ def kind_of(path: Path) -> type[GatewayConfig] | type[StreamConfig]:
     keys = read_toml(path).keys()
     gateway, stream = ({leaf[0] for leaf, _ in settings(kind)} for kind in KINDS)
     return GatewayConfig if len(keys & (gateway - stream)) > len(keys & (stream - gateway)) else StreamConfig
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port`; the brackets of an IPv6 address are taken off."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def is_loopback(host: str) -> bool:
