@@ -259,6 +259,11 @@ class LedgerMessage(msgspec.Struct, array_like=True, frozen=True):
     record: AnyRecord | None = None
     void: Key | None = None
 
+    @classmethod
+    def of(cls, change: Change, partition: int, offset: int) -> LedgerMessage:
+        """The message of a record or a void."""
+        return cls(partition, offset, None, change.key) if isinstance(change, Void) else cls(partition, offset, change)
+
     @property
     def key(self) -> Key:
         """The record's key."""
@@ -281,9 +286,8 @@ _decode_ledger = msgspec.msgpack.Decoder(LedgerMessage).decode
 
 def encode_change(change: Change, partition: int, offset: int) -> tuple[bytes, bytes]:
     """Key and value of the `ledger` message for a record or a void, resting on that offset of that `facts` partition."""
-    if isinstance(change, Void):
-        return encode_key(change.key), _encoder.encode(LedgerMessage(partition, offset, None, change.key))
-    return encode_key(change.key()), _encoder.encode(LedgerMessage(partition, offset, change))
+    message = LedgerMessage.of(change, partition, offset)
+    return encode_key(message.key), _encoder.encode(message)
 
 
 def decode_change(value: bytes) -> LedgerMessage:

@@ -1,0 +1,208 @@
+"""What follows from a frame of facts: the rules applied to one partition, without Kafka and without Faust.
+
+The Faust worker, the embedded runner and the tests drive this same object. It reads the states it is given and keeps the
+facts in the fact store; sending the changes and keeping the states is the caller's part, in the order that `partition.py`
+explains. A state's value is the `facts` offset it rests on (8 bytes, big-endian) and the engine's bytes (`metering.state`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from metering.facts import AnyFact, CalorificValue, Registered, Tick, meter_point_of
+from metering.gasday import to_us
+from metering.ledger import Change
+from metering.point import NeedsHistory, Point
+from metering.replay import rebuilt
+from metering.rules import Rules
+from metering.state import decode_state, encode_state, prune
+from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame, encode_fact, partition_of
+from storage.fact_store import FactStore
+
+RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
+OFFSET_BYTES = 8
+POINTS_CACHED = 20_000
+POINTS_A_SLICE = 256
+
+
+class Slice(NamedTuple):
+    """What a frame, or a part of a big one, gives: changes of the ledger, states by meter point, dead letters."""
+
+    changes: list[Change]
+    states: dict[str, bytes]
+    dead: list[DeadLetter]
+
+
+class Processor:
+    """The rules on one facts partition. Not for several threads at once.
+
+    `partitions` is how many the topic has: a fact of a meter point that belongs to another of them is a dead letter.
+    """
+
+    def __init__(
+        self, partition: int, facts: FactStore, states: Mapping[str, bytes], rules: Rules,
+        topic: str = "facts", partitions: int | None = None,
+    ) -> None:  # fmt: skip
+        self.partition, self.topic, self.partitions = partition, topic, partitions
+        self.rules, self.days = rules, rules.calendar()
+        self._facts, self._states = facts, states
+        self._points: OrderedDict[str, tuple[int, Point]] = OrderedDict()
+        self._due: list[tuple[int, str]] = []
+        self._due_of: dict[str, int] = {}
+        self._of_ldz: defaultdict[str, set[str]] = defaultdict(set)
+        for meter_point in states:
+            self._index(meter_point, self._load(meter_point)[1])
+
+    def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
+        """What follows from the frame at an offset. Raises UnknownVersion where it is of a later version.
+
+        A point whose state rests on this offset or a later one is left alone: it has had the frame.
+        """
+        facts, dead = self._read(offset, timestamp, value)
+        self._facts.append(offset, facts)
+        if dead:
+            yield Slice([], {}, dead)
+        own: defaultdict[str, list[AnyFact]] = defaultdict(list)
+        values: defaultdict[str, list[AnyFact]] = defaultdict(list)
+        late_us = None
+        for fact in facts:
+            if isinstance(fact, CalorificValue):
+                values[fact.ldz].append(fact)
+            elif isinstance(fact, Tick):
+                late_us = max(late_us or to_us(fact.now), to_us(fact.now))
+            elif (meter_point := meter_point_of(fact)) is not None:
+                own[meter_point].append(fact)
+        for ldz in values:
+            for meter_point in self._of_ldz[ldz]:
+                own[meter_point] += values[ldz]
+        yield from self._apply(offset, own)
+        if late_us is not None:
+            yield from self._advance(offset, late_us)
+
+    def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
+        """Keep the facts of an earlier frame, which the points have had, where the fact store lacks them."""
+        self._facts.append(offset, self._read(offset, timestamp, value)[0])
+
+    def _read(self, offset: int, timestamp: datetime, value: bytes) -> tuple[list[AnyFact], list[DeadLetter]]:
+        """The frame's facts, each with the instant of its receipt, and a dead letter for whatever is none."""
+        try:
+            frame = decode_frame(value)
+        except UnknownVersion:
+            raise
+        except FrameError as error:
+            return [], [self._letter(offset, None, str(error), value)]
+        if frame.received_at is not None and frame.gateway != RELAY:
+            reason = f"gateway {frame.gateway} says when it was received; that is the broker's to say"
+            return [], [self._letter(offset, None, reason, value)]
+        received_at = timestamp if frame.received_at is None else frame.received_at
+        facts: list[AnyFact] = []
+        dead = [self._letter(offset, broken.number, broken.reason, broken.payload) for broken in frame.broken]
+        for number, fact in enumerate(frame.facts):
+            try:
+                facts.append(msgspec.structs.replace(self._belonging(fact), received_at=received_at))
+            except ValueError as error:
+                dead.append(self._letter(offset, number, str(error), encode_fact(fact)))
+        return facts, dead
+
+    def _belonging(self, fact: AnyFact) -> AnyFact:
+        """The fact, if it is this partition's; ValueError where its meter point belongs to another."""
+        meter_point = meter_point_of(fact)
+        if meter_point is not None and self.partitions is not None:
+            right = partition_of(meter_point, self.partitions)
+            if right != self.partition:
+                raise ValueError(f"meter_point: {meter_point} belongs to partition {right}, not {self.partition}")
+        return fact
+
+    def _apply(self, offset: int, news: Mapping[str, Sequence[AnyFact]]) -> Iterator[Slice]:
+        part = Slice([], {}, [])
+        for meter_point in sorted(news):
+            stands_at, point = self._load(meter_point)
+            if stands_at >= offset:
+                continue
+            try:
+                if stands_at < 0:
+                    raise NeedsHistory
+                changes = point.apply(news[meter_point])
+            except NeedsHistory:
+                point, changes = self._rebuild(meter_point, offset, news[meter_point])
+            self._keep(meter_point, offset, point, changes, part)
+            if len(part.states) >= POINTS_A_SLICE:
+                yield part
+                part = Slice([], {}, [])
+        if part.states:
+            yield part
+
+    def _advance(self, offset: int, now_us: int) -> Iterator[Slice]:
+        """Work off what is due by an instant: Days that begin, and Exit Close-Outs."""
+        part = Slice([], {}, [])
+        while self._due and self._due[0][0] <= now_us:
+            due_us, meter_point = heapq.heappop(self._due)
+            if self._due_of.get(meter_point) != due_us:
+                continue
+            del self._due_of[meter_point]
+            stands_at, point = self._load(meter_point)
+            if stands_at < offset:
+                self._keep(meter_point, offset, point, point.advance(now_us), part)
+            if len(part.states) >= POINTS_A_SLICE:
+                yield part
+                part = Slice([], {}, [])
+        if part.states:
+            yield part
+
+    def _rebuild(self, meter_point: str, offset: int, news: Sequence[AnyFact]) -> tuple[Point, list[Change]]:
+        """The point made anew from the fact store, and what differs from what its state has said."""
+        state = self._states.get(meter_point)
+        was_us = None if state is None else decode_state(state[OFFSET_BYTES:], self.rules, self.days).now_us
+        now_us = max(to_us(fact.received_at) for fact in news if fact.received_at is not None)
+        before, after = self._history(meter_point, offset), self._history(meter_point, offset + 1)
+        return rebuilt(meter_point, before, was_us, after, now_us, self.rules, self.days)
+
+    def _history(self, meter_point: str, before_offset: int) -> list[AnyFact]:
+        own = self._facts.of_point(meter_point, before_offset)
+        ldzs = {fact.ldz for fact in own if isinstance(fact, Registered)}
+        return [*own, *self._facts.calorific_values(ldzs, before_offset)]
+
+    def _load(self, meter_point: str) -> tuple[int, Point]:
+        """The point and the offset its state rests on; a new point, and -1, where there is none."""
+        held = self._points.get(meter_point)
+        if held is not None:
+            self._points.move_to_end(meter_point)
+            return held
+        state = self._states.get(meter_point)
+        if state is None:
+            return -1, Point(meter_point, self.rules, self.days)
+        held = int.from_bytes(state[:OFFSET_BYTES], "big"), decode_state(state[OFFSET_BYTES:], self.rules, self.days)
+        self._cache(meter_point, held)
+        return held
+
+    def _cache(self, meter_point: str, held: tuple[int, Point]) -> None:
+        self._points[meter_point] = held
+        self._points.move_to_end(meter_point)
+        while len(self._points) > POINTS_CACHED:
+            self._points.popitem(last=False)
+
+    def _keep(self, meter_point: str, offset: int, point: Point, changes: Iterable[Change], part: Slice) -> None:
+        prune(point)
+        self._cache(meter_point, (offset, point))
+        self._index(meter_point, point)
+        part.changes.extend(changes)
+        part.states[meter_point] = offset.to_bytes(OFFSET_BYTES, "big") + encode_state(point)
+
+    def _index(self, meter_point: str, point: Point) -> None:
+        due_us = point.next_due_us()
+        if due_us is not None and self._due_of.get(meter_point) != due_us:
+            self._due_of[meter_point] = due_us
+            heapq.heappush(self._due, (due_us, meter_point))
+        for registered in point.reference.registrations:
+            self._of_ldz[registered.ldz].add(meter_point)
+
+    def _letter(self, offset: int, number: int | None, reason: str, payload: bytes) -> DeadLetter:
+        return DeadLetter(
+            topic=self.topic, partition=self.partition, offset=offset, number=number, reason=reason, payload=payload
+        )  # fmt: skip
