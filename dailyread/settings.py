@@ -153,9 +153,7 @@ class _Reader:
                 hint = f"did you mean {close[0]}?" if close else "no setting has this name"
                 self.mistakes.append(f"environment: {name}: unknown variable; {hint}")
 
-    def _unknown_keys(
-        self, fields: Sequence[msgspec.structs.FieldInfo], values: dict[str, Any], path: tuple[str, ...]
-    ) -> None:
+    def _unknown_keys(self, fields: Sequence[msgspec.structs.FieldInfo], values: dict[str, Any], path: tuple[str, ...]) -> None:
         known = {field.encode_name for field in fields}
         known |= {field.encode_name + "_file" for field in fields if _is_secret(field.type)}
         for key in values:
@@ -272,7 +270,7 @@ def allowed(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(allowed(choice) for choice in arguments if choice is not type(None))
     if origin is Literal:
-        return ", ".join(f'"{choice}"' for choice in arguments)
+        return ", ".join(_shown(choice) for choice in arguments)
     if origin is tuple:
         return "a list of " + allowed(arguments[0])
     if isinstance(kind, type) and issubclass(kind, Table):
