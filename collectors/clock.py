@@ -7,12 +7,17 @@ program takes part once; its tasks share that place through a `Crew`.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import heapq
 import itertools
 import json
+import sys
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+TIME_ERROR = 5  # what adjtimex answers where nothing synchronises the clock
 
 
 class Clock(Protocol):
@@ -39,6 +44,14 @@ class SystemClock:
         # In slices: the wall clock may be set while we sleep, and a sleep does not notice.
         while (left_s := (instant - self.now()).total_seconds()) > 0:
             await asyncio.sleep(min(left_s, 30.0))
+
+
+def is_synchronised(clock: Clock) -> bool:
+    """Whether the clock is known to be right: a stepped one is by definition, the machine's when its kernel says so."""
+    if not isinstance(clock, SystemClock) or sys.platform != "linux":
+        return True
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # all zero: set nothing, only tell
+    return bool(state != TIME_ERROR)
 
 
 class RemoteClock:
@@ -109,13 +122,16 @@ class Crew:
         """The clock's present instant."""
         return self._clock.now()
 
-    def join(self) -> None:
-        """One member more, which works. Join all before `run`."""
+    def member(self, job: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+        """The job as a member, which works from now on until it ends. Make all members before any of them runs."""
         self._working += 1
+        return self._leaving_after(job)
 
-    def leave(self) -> None:
-        """One working member less."""
-        self._rest()
+    async def _leaving_after(self, job: Coroutine[Any, Any, None]) -> None:
+        try:
+            await job
+        finally:
+            self._rest()
 
     async def wait_until(self, instant: datetime) -> None:
         """A member waits."""
@@ -133,7 +149,9 @@ class Crew:
 
     async def run(self) -> None:
         """Wait on the clock for all members, for as long as there are any. Raises what the clock raises."""
-        while not self._alone:
+        if self._alone:
+            await asyncio.Event().wait()
+        while True:
             while self._working:
                 self._idle.clear()
                 await self._idle.wait()

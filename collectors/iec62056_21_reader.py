@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from collectors.iec62056_21_data import MeterTime
@@ -48,7 +49,7 @@ def iec_reader(meter: MeterSettings, line: SerialLine, timeout_s: float) -> IecR
     if not meter.map:
         raise ValueError("map: missing; allowed: the name of a profile map, or a path to a .toml file")
     map_ = profile_map(meter.map)
-    password = map_.password_file and map_.password_file.read_text().strip()
+    password = Path(map_.password_file).read_text().strip() if map_.password_file else None
     asked = Iec62056Meter(
         site=meter.meter_point,
         m3_per_tick=map_.m3_per_tick,
@@ -61,8 +62,10 @@ def iec_reader(meter: MeterSettings, line: SerialLine, timeout_s: float) -> IecR
         baud=meter.baud or 300,
         baud_max=max(map_.baud_max, meter.baud or 300),
         partial_blocks=map_.partial_blocks,
+        interval_s=meter.interval_s,
         time=MeterTime(map_.clock, ZoneInfo(map_.zone)),
     )
     # A pseudo-terminal has no line to turn round, and nobody who needs time for it.
     is_pty = os.path.realpath(line.path).startswith("/dev/pts/")
-    return IecReader(line, asked, Timing(answer_timeout_s=timeout_s, reaction_s=0.0 if is_pty else None))
+    patience = Timing(answer_timeout_s=timeout_s, reaction_s=0.0, attempts=2) if is_pty else Timing(answer_timeout_s=timeout_s)
+    return IecReader(line, asked, patience)

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
@@ -29,6 +28,7 @@ from collectors.modbus_registers import (
     record_spans,
     records_of,
 )
+from collectors.reader import Answer, Unanswered
 from collectors.reading import DayReadings, PollError
 from metering.facts import ReferenceIndex
 
@@ -44,30 +44,20 @@ TOLERANCE_S = 60
 
 
 class LineError(Exception):
-    """What came, or did not come, over the line; `attempts`: how often a poll that ends so is worth making at once."""
-
-    attempts = 3
+    """What came over the line is no answer to what was asked."""
 
 
-class NoAnswer(LineError):
-    """Nothing came within the time-out, or the connection was closed."""
-
-    attempts = 2
-
-
-class NoConnection(LineError):
-    """Nobody there."""
-
-    attempts = 1
+class NothingCame(LineError):
+    """No connection, no answer within the time-out, or the connection was closed."""
 
 
 class ModbusLine:
-    """One address, with the meters behind it. Take `lock` for the whole of a poll, and `close` after it: a meter has few
-    connections to give, and one that is kept for a Day is a dead one as often as not."""
+    """One address, with the meters behind it. Hold `lock` for the whole of a poll, and `close` after it: a meter has few
+    connections to give, and one that was kept for a Day is as often as not a dead one."""
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self.lock = asyncio.Lock()
-        self._where, self._timeout_s = f"{host}:{port}", timeout_s
+        self._timeout_s = timeout_s
         self._asking = False
         self._client = AsyncModbusTcpClient(
             host,
@@ -83,11 +73,11 @@ class ModbusLine:
         """The registers of these spans, each with its first address. Connects where it is not connected. Raises LineError."""
         try:
             if not self._client.connected and not await self._client.connect():
-                raise NoConnection(f"no connection to {self._where}")
+                raise NothingCame("no connection")
             return [(span.first, await self._ask(unit, table, span)) for span in spans]
         except ModbusException as error:
             self.close()
-            raise NoAnswer(f"no answer from {self._where} within {self._timeout_s:g} s") from error
+            raise NothingCame(f"no answer within {self._timeout_s:g} s") from error
         except (LineError, asyncio.CancelledError):
             self.close()
             raise
@@ -117,7 +107,7 @@ class ModbusLine:
 
     def _connection_changed(self, connected: bool) -> None:
         if not connected:
-            self._fail(NoAnswer(f"{self._where} closed the connection"))
+            self._fail(NothingCame("the connection was closed"))
 
     def _fail(self, error: LineError) -> None:
         waiting = self._client.ctx.response_future
@@ -150,13 +140,6 @@ def _check_answer(answer: ModbusPDU, function: int, span: Span) -> None:
         raise LineError(f"short answer: {len(answer.registers)} of {span.length} registers from {span.first} on")
 
 
-class Answer(NamedTuple):
-    """A Day's readings, and since when the meter's log can have any; None where that is not known."""
-
-    readings: DayReadings
-    log_from: datetime | None
-
-
 class ModbusMeter:
     """One unit on a line, with its register map."""
 
@@ -172,8 +155,21 @@ class ModbusMeter:
         """
         try:
             return await self._read_day(int(start.timestamp()), int(end.timestamp()), now)
+        except NothingCame as error:
+            raise Unanswered(self.site, str(error)) from error
         except (LineError, BadRegisters) as error:
             raise PollError(self.site, str(error)) from error
+        finally:
+            self.line.close()
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """As `Reader.lock`."""
+        return self.line.lock
+
+    async def close(self) -> None:
+        """As `Reader.close`."""
+        self.line.close()
 
     async def _read_day(self, start_s: int, end_s: int, now: Callable[[], datetime]) -> Answer:
         words = await self._words(header_spans(self.map))

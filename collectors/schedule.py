@@ -49,7 +49,7 @@ class Outcome(enum.Enum):
 
 
 class Deferred(NamedTuple):
-    """A Day that the meter answered only in part: how often, and when last."""
+    """A Day that was asked for and is still owed: how often, and when last."""
 
     times: int
     last_us: int
@@ -90,7 +90,7 @@ def next_ask(state: MeterState, now_us: int, days: GasDays, policy: Policy, offs
             older_silent = bool(state.silent)
         elif not older_silent:
             asks.append(Ask(_older_at_us(state, day, newest, first_us, policy), day))
-    return min(asks, key=lambda ask: (ask.at_us, -ask.day))
+    return min(asks, key=lambda ask: (ask.at_us, ask.day in state.deferred, -ask.day))
 
 
 def _older_at_us(state: MeterState, day: int, newest: int, first_us: int, policy: Policy) -> int:
@@ -126,11 +126,14 @@ def after(state: MeterState, day: int, outcome: Outcome, now_us: int, days: GasD
     newest = days.day_of(now_us) - 1
     silent = state.silent if state.morning == newest else 0
     asked = msgspec.structs.replace(state, last_us=now_us, morning=newest, silent=0)
+    times = state.deferred[day].times if day in state.deferred else 0
+    deferred = {**state.deferred, day: Deferred(times + 1, now_us)}
     if outcome is Outcome.SILENT:
-        return msgspec.structs.replace(asked, silent=silent + 1)
+        # Where only one old Day is never answered, the others have their turn.
+        kept = state.deferred if day == newest else deferred
+        return msgspec.structs.replace(asked, silent=silent + 1, deferred=kept)
     if outcome is Outcome.PARTIAL and now_us < days.exit_close_out_us(day):
-        times = state.deferred[day].times if day in state.deferred else 0
-        return msgspec.structs.replace(asked, deferred={**state.deferred, day: Deferred(times + 1, now_us)})
+        return msgspec.structs.replace(asked, deferred=deferred)
     oldest = newest - policy.backfill_days
     more = range(oldest if outcome is Outcome.GONE else day, day + 1)
     settled = frozenset(old for old in state.settled if old >= oldest).union(more)

@@ -1,0 +1,249 @@
+"""The gateway's loop: for every meter a task that waits for its next poll, polls, and puts what came of it on disk.
+
+A task waits only for its own meter and line, so a dead meter slows nobody else down. What several tasks have to store at a
+time is stored in one transaction. A Day is settled in the outbox together with its readings, so what is owed survives
+a restart; everything else is worked out from the clock. While the disk is full, tasks wait where they are: collecting
+stops, and goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
+
+from collectors.clock import Clock, ClockEnded, Crew, is_synchronised
+from collectors.outbox import Outbox, OutboxError
+from collectors.poll import Polled, make_readers, poll
+from collectors.reader import MeterSettings, Reader
+from collectors.schedule import MeterState, Outcome, Policy, after, next_ask, owed, spread_us
+from metering.facts import AnyFact, GatewayStatus, PollFailed
+from metering.gasday import GasDays, to_datetime, to_us
+
+log = logging.getLogger(__name__)
+DISK_RETRY_S = 2.0
+
+
+class PollingSettings(Protocol):
+    """When meters are asked (`dailyread.config.PollingConfig`)."""
+
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def retry_first_s(self) -> float: ...
+    @property
+    def retry_max_s(self) -> float: ...
+    @property
+    def backfill_days(self) -> int: ...
+
+
+class GatewaySettings(Protocol):
+    """A site gateway's configuration (`dailyread.config.GatewayConfig`)."""
+
+    @property
+    def gateway(self) -> str: ...
+    @property
+    def meters(self) -> Sequence[MeterSettings]: ...
+    @property
+    def polling(self) -> PollingSettings: ...
+
+
+@dataclass
+class GatewayCounters:
+    """What happened since the start, for status and metrics."""
+
+    polls: int = 0
+    failed: int = 0
+    readings: int = 0
+    away: set[str] = field(default_factory=set)
+    disk_refuses: bool = False
+
+
+@dataclass
+class _Meter:
+    """One meter at work. `sent` holds how many readings of a partial Day are stored already."""
+
+    settings: MeterSettings
+    reader: Reader
+    offset_us: int
+    state: MeterState = field(default_factory=MeterState)
+    sent: dict[int, int] = field(default_factory=dict)
+
+
+class Gateway:
+    """Polls the meters of `settings` until it is stopped or the clock ends. ValueError where the settings do not fit.
+
+    `since`: the first Gas Day to ask for; without it as far back as `polling.backfill_days`.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        clock: Clock,
+        outbox: Outbox,
+        *,
+        days: GasDays | None = None,
+        since: date | None = None,
+    ) -> None:
+        polling = settings.polling
+        self.counters = GatewayCounters()
+        self._settings, self._clock, self._outbox = settings, clock, outbox
+        self._days = days or GasDays()
+        self._since = since
+        self._policy = Policy(
+            retry_first_s=polling.retry_first_s,
+            retry_max_s=polling.retry_max_s,
+            slow_s=4 * polling.retry_max_s,
+            backfill_days=polling.backfill_days,
+        )
+        self._crew = Crew(clock)
+        self._store = _Store(outbox, self._crew.now, self.counters)
+        self._stop = asyncio.Event()
+        readers = make_readers(settings.meters, polling.timeout_s)
+        self._meters = [
+            _Meter(meter, reader, spread_us(meter.meter_point, self._policy))
+            for meter, reader in zip(settings.meters, readers, strict=True)
+        ]
+
+    def stop(self) -> None:
+        """End `run` soon: polls under way are given up, what is being written is written."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Poll until `stop`, or until the clock ends."""
+        self._load()
+        members = [self._polls(meter) for meter in self._meters]
+        members.append(self._statuses())
+        jobs = [self._crew.member(job) for job in members]
+        tasks = [asyncio.create_task(job) for job in (*jobs, self._crew.run(), self._store.run(), self._until_stopped())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(meter.reader.close() for meter in self._meters))
+        for error in ended:
+            if isinstance(error, Exception) and not isinstance(error, ClockEnded):
+                raise error
+
+    async def _until_stopped(self) -> None:
+        await self._stop.wait()
+
+    def _load(self) -> None:
+        """What is settled, from the outbox."""
+        newest = self._days.day_of(to_us(self._crew.now())) - 1
+        oldest = newest - self._policy.backfill_days
+        before = range(oldest, self._since.toordinal()) if self._since else range(0)
+        for meter in self._meters:
+            done = self._outbox.done_days(meter.settings.meter, date.fromordinal(oldest))
+            meter.state = MeterState(settled=frozenset(day.toordinal() for day in done).union(before))
+
+    async def _polls(self, meter: _Meter) -> None:
+        while True:
+            ask = next_ask(meter.state, to_us(self._crew.now()), self._days, self._policy, meter.offset_us)
+            await self._crew.wait_until(to_datetime(ask.at_us))
+            async with meter.reader.lock:
+                synchronised = is_synchronised(self._clock)
+                polled = await poll(meter.settings, meter.reader, ask.day, self._days, self._crew.now, synchronised)
+            await self._settle(meter, ask.day, polled)
+
+    async def _settle(self, meter: _Meter, day: int, polled: Polled) -> None:
+        """Store what a poll brought, and only then take it as done."""
+        state = after(meter.state, day, polled.outcome, to_us(self._crew.now()), self._days, self._policy)
+        is_new = polled.outcome is Outcome.SILENT or polled.readings > meter.sent.get(day, 0)
+        done = [(meter.settings.meter, date.fromordinal(one)) for one in sorted(state.settled - meter.state.settled)]
+        if is_new or done:
+            await self._store.put([polled.fact] if is_new else [], done)
+        meter.state = state
+        meter.sent[day] = max(polled.readings, meter.sent.get(day, 0))
+        for settled in meter.sent.keys() & state.settled:
+            del meter.sent[settled]
+        self._report(meter, day, polled)
+
+    def _report(self, meter: _Meter, day: int, polled: Polled) -> None:
+        """Counts, and a line in the log when a meter goes away and when it is back."""
+        counters, point = self.counters, meter.settings.meter_point
+        counters.polls += 1
+        counters.readings += polled.readings
+        if isinstance(polled.fact, PollFailed):
+            counters.failed += 1
+            if point not in counters.away:
+                where = f"meter {meter.settings.meter} at {meter.settings.address}"
+                log.warning("%s: %s does not answer: %s", point, where, polled.fact.reason)
+            counters.away.add(point)
+        elif point in counters.away:
+            counters.away.discard(point)
+            newest = self._days.day_of(to_us(self._crew.now())) - 1
+            left = sum(1 for _ in owed(meter.state, newest, self._policy))
+            log.info("%s: meter %s answers again; %d Days to fetch", point, meter.settings.meter, left)
+
+    async def _statuses(self) -> None:
+        """How the gateway is, now and at every Day's start."""
+        while True:
+            await self._store.put([await self._status()], [])
+            day = self._days.day_of(to_us(self._crew.now()))
+            await self._crew.wait_until(to_datetime(self._days.end_us(day)))
+
+    async def _status(self) -> GatewayStatus:
+        backlog = await asyncio.to_thread(self._outbox.backlog)
+        return GatewayStatus(
+            gateway=self._settings.gateway,
+            backlog=backlog.facts,
+            oldest_unsent_at=backlog.oldest_at,
+            clock_synchronised=is_synchronised(self._clock),
+            version=_version(),
+        )
+
+
+class _Store:
+    """Puts what the tasks have to store, all that waits at a time in one transaction; while the disk refuses, again."""
+
+    def __init__(self, outbox: Outbox, now: Callable[[], datetime], counters: GatewayCounters) -> None:
+        self._outbox, self._now, self._counters = outbox, now, counters
+        self._waiting: list[tuple[Sequence[AnyFact], Sequence[tuple[str, date]], asyncio.Future[None]]] = []
+        self._filled = asyncio.Event()
+
+    async def put(self, facts: Sequence[AnyFact], done: Sequence[tuple[str, date]]) -> None:
+        """Return when it is on disk."""
+        stored = asyncio.get_running_loop().create_future()
+        self._waiting.append((facts, done, stored))
+        self._filled.set()
+        await stored
+
+    async def run(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._waiting = self._waiting, []
+            await self._write([fact for facts, _, _ in batch for fact in facts], [day for _, days, _ in batch for day in days])
+            for _, _, stored in batch:
+                if not stored.done():
+                    stored.set_result(None)
+
+    async def _write(self, facts: Sequence[AnyFact], done: Sequence[tuple[str, date]]) -> None:
+        counters = self._counters
+        while True:
+            try:
+                await asyncio.to_thread(self._outbox.put, facts, self._now(), done)
+            except OutboxError as error:
+                if not counters.disk_refuses:
+                    log.critical("collecting has stopped: %s", error)
+                counters.disk_refuses = True
+                await asyncio.sleep(DISK_RETRY_S)
+                continue
+            if counters.disk_refuses:
+                log.warning("collecting goes on: the outbox takes facts again")
+            counters.disk_refuses = False
+            return
+
+
+def _version() -> str:
+    try:
+        return version("dailyread")
+    except PackageNotFoundError:
+        return "unknown"
