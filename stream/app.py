@@ -49,7 +49,8 @@ class FactsApp:
         self._guard = guard
         self.app = _faust_app(settings)
         self.app.tables.ready = self._open
-        self._states = self.app.tables.add(StateTable(self.app, name=STATES, partitions=settings.partitions))
+        table = StateTable(self.app, name=STATES, partitions=settings.partitions, key_type=bytes, value_type=bytes)
+        self._states = self.app.tables.add(table)
         self.app.on_partitions_revoked.connect(self._revoked)
         facts = self.app.topic(settings.topics.facts, value_type=bytes, value_serializer="raw", acks=False, allow_empty=True)
         self.app.agent(facts, name="facts")(self._take)
@@ -58,6 +59,11 @@ class FactsApp:
         """How many frames of the partition are not done; None before the broker has said."""
         highwater = self.app.consumer.highwater(TP(self._settings.topics.facts, partition))
         return None if highwater is None else max(0, int(highwater) - self.partitions[partition].position)
+
+    def recovery_lag(self) -> int:
+        """How many changelog records are still to be read before work can begin; 0 when it has."""
+        recovery = self.app.tables.recovery
+        return int(recovery.active_remaining_total()) if recovery.in_recovery else 0
 
     async def commit(self) -> None:
         """Tell the broker how far all is done. It refuses a worker that has lost its partitions."""
@@ -139,6 +145,7 @@ def _faust_app(settings: WorkerSettings) -> faust.App:
         TableManager=OrderedTables,
         table_standby_replicas=0,
         topic_allow_declare=False,
+        topic_disable_leader=True,
         topic_partitions=settings.partitions,
         stream_buffer_maxsize=1000,
         stream_wait_empty=False,

@@ -1,22 +1,31 @@
-"""What a worker says about itself: `/health` for people and probes, `/metrics` for Prometheus, and systemd's watchdog."""
+"""What a worker says about itself: `/health` for people and probes, `/metrics` for Prometheus."""
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from stream.metrics import exposition
 
-log = logging.getLogger(__name__)
-
 State = Literal["starting", "recovering", "running", "stalled", "halted"]
+
+
+class Notify(Protocol):
+    """Whoever started the worker, and is told how it is: systemd."""
+
+    def ready(self) -> None:
+        """It does its work from now on."""
+
+    def alive(self) -> None:
+        """It still does. A worker of whom this is not heard is to be started again."""
+
+    def stopping(self) -> None:
+        """It was told to end."""
 
 
 class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,19 +70,6 @@ class HealthServer:
 
         server = Server(address, Handler)
         threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
-
-
-def notify_systemd(message: str) -> None:
-    """Tell systemd `READY=1`, `WATCHDOG=1` or `STOPPING=1`; nothing where it did not start us."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        try:
-            notify.sendto(message.encode(), address)
-        except OSError as error:
-            log.warning("systemd was not told %s: %s", message, error)
 
 
 def _answer(request: BaseHTTPRequestHandler, health: Callable[[], Health]) -> None:

@@ -38,6 +38,8 @@ DEFINITIONS = (
            "The watchdog restarts the worker; if it comes again, read the log of the worker that has the partition."),
     Metric("dailyread_stream_halted", Gauge, _P, "1 where a frame of a later version than the program stopped the partition.",
            "Upgrade the stream job. The frames wait in the topic."),
+    Metric("dailyread_stream_recovery_lag", Gauge, (), "Changelog records still to be read before work can begin.",
+           "Stays: the worker cannot read the changelog; its log says why."),
     Metric("dailyread_stream_owned_partitions", Gauge, (), "Partitions that this worker has.",
            "0 on all workers: the group does not form; are the workers of one version and one group?"),
     Metric("dailyread_stream_rebalances", Counter, (), "How often the partitions were given out anew.",
@@ -63,6 +65,7 @@ class _Metrics:
     lag_frames: Gauge
     stalled: Gauge
     halted: Gauge
+    recovery_lag: Gauge
     owned_partitions: Gauge
     rebalances: Counter
     batch_seconds: Histogram

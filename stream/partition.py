@@ -106,11 +106,11 @@ class Partition:
         already, self._closed = self._closed, True
         if already:
             return
-        if self._catch_up is not None:
-            await asyncio.to_thread(self._catch_up.stop)
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._catch_up is not None:  # its thread may still be reading
+            await asyncio.to_thread(self._catch_up.stop)
         while not self._waiting.empty():  # lets go whoever waits in accept
             self._waiting.get_nowait()
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from stream.app import FactsApp, MakeProcessor
 from stream.faults import FreezeGuard
 from stream.faust_patches import wait_crashed
-from stream.health import Health, HealthServer, PartitionHealth, State, notify_systemd
+from stream.health import Health, HealthServer, Notify, PartitionHealth, State
 from stream.metrics import METRICS
 from stream.relay import Relay
 from stream.settings import WorkerSettings
@@ -27,22 +27,27 @@ from stream.ticks import publish_ticks
 log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 4.0
+_CHATTY = ("faust", "mode", "aiokafka", "stream.faust_patches")  # the last logs as what it is made of
 _LOOK_EVERY_S = 1.0
+RECOVERY = "recovery of the states"
 
 
-def run_worker(settings: WorkerSettings, make: MakeProcessor) -> NoReturn:
+def run_worker(settings: WorkerSettings, make: MakeProcessor, notify: Notify) -> NoReturn:
     """Run until SIGTERM, SIGINT or a failure, and end the process. The topics must be there, and as they must be."""
-    asyncio.run(_run(settings, make))
+    asyncio.run(_run(settings, make, notify))
     raise AssertionError("the process has ended")
 
 
-async def _run(settings: WorkerSettings, make: MakeProcessor) -> NoReturn:
+async def _run(settings: WorkerSettings, make: MakeProcessor, notify: Notify) -> NoReturn:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     code = 1
+    if not log.isEnabledFor(logging.DEBUG):
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        code = await _Worker(settings, make).run(stop)
+        code = await _Worker(settings, make, notify).run(stop)
     except Exception as error:
         log.critical("the worker cannot run: %s", error, exc_info=error)
     # Faust's own way to stop takes many seconds, and nothing of ours is left in it.
@@ -51,13 +56,14 @@ async def _run(settings: WorkerSettings, make: MakeProcessor) -> NoReturn:
 
 
 class _Worker:
-    def __init__(self, settings: WorkerSettings, make: MakeProcessor) -> None:
+    def __init__(self, settings: WorkerSettings, make: MakeProcessor, notify: Notify) -> None:
         guard = FreezeGuard(settings.session_timeout_s)
         self._settings = settings
+        self._notify = notify
         self._sink = Sink(settings.aiokafka)
         self._facts = FactsApp(settings, make, self._sink, guard)
         self._relay = Relay(settings, settings.aiokafka, self._sink, guard)
-        self._watch = Watch(settings, self._facts, self._relay)
+        self._watch = Watch(settings, self._facts, self._relay, notify)
         if settings.web is not None:
             HealthServer(settings.web, self._watch.health)
 
@@ -65,7 +71,7 @@ class _Worker:
         await self._sink.start()
         tasks = [asyncio.create_task(each) for each in (stop.wait(), *self._services())]
         ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        notify_systemd("STOPPING=1")
+        self._notify.stopping()
         for task in ended:
             if not stop.is_set():
                 log.critical("the worker cannot go on: %r", task.exception() or task.result())
@@ -100,20 +106,21 @@ class _Worker:
 class Watch:
     """Sees that what is to move does move, and tells people, Prometheus and systemd."""
 
-    def __init__(self, settings: WorkerSettings, facts: FactsApp, relay: Relay) -> None:
+    def __init__(self, settings: WorkerSettings, facts: FactsApp, relay: Relay, notify: Notify) -> None:
         self._settings = settings
+        self._notify = notify
         self._facts = facts
         self._relay = relay
-        self._moved: dict[int, tuple[int, float]] = {}  # partition -> position, when it got there
-        self._stalled: set[int] = set()
-        self._ready = False
+        self._moved: dict[str, tuple[int, float]] = {}  # what -> where it is, when it got there
+        self._stalled: set[str] = set()
+        self._started = False
 
     def health(self) -> Health:
         """The worker now."""
         facts, relay = self._facts, self._relay
         partitions = {
             number: PartitionHealth(
-                position=each.position, lag=facts.lag(number), halted=each.halted, stalled=number in self._stalled
+                position=each.position, lag=facts.lag(number), halted=each.halted, stalled=_name(number) in self._stalled
             )
             for number, each in sorted(facts.partitions.copy().items())
         }
@@ -124,36 +131,40 @@ class Watch:
 
     async def run(self) -> None:
         """Look every second until cancelled."""
+        self._notify.ready()
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             self._look(monotonic())
+            self._started |= self._facts.recovered
             if not self._stalled:
-                notify_systemd("WATCHDOG=1")
-            if self._facts.recovered and not self._ready:
-                self._ready = True
-                notify_systemd("READY=1")
+                self._notify.alive()
 
     def _look(self, now_s: float) -> None:
         partitions = self._facts.partitions
-        self._moved = {number: at for number, at in self._moved.items() if number in partitions}
-        self._stalled &= partitions.keys()
+        remaining = self._facts.recovery_lag()
+        seen = {RECOVERY: self._is_stalled(RECOVERY, remaining, remaining, now_s)}
         for number, partition in partitions.items():
-            lag = self._facts.lag(number)
+            lag = self._facts.lag(number) or 0
             METRICS.position.labels(number).set(partition.position)
-            METRICS.lag_frames.labels(number).set(lag or 0)
-            if self._moved.get(number, (None, 0.0))[0] != partition.position or not lag or partition.halted:
-                self._moved[number] = (partition.position, now_s)
-            self._tell(number, now_s - self._moved[number][1], lag)
+            METRICS.lag_frames.labels(number).set(lag)
+            waits = lag if partition.halted is None else 0
+            stalled = seen[_name(number)] = self._is_stalled(_name(number), partition.position, waits, now_s)
+            METRICS.stalled.labels(number).set(stalled)
+        METRICS.recovery_lag.set(remaining)
+        self._moved = {what: at for what, at in self._moved.items() if what in seen}
+        self._stalled = {what for what, stalled in seen.items() if stalled}
 
-    def _tell(self, number: int, since_s: float, lag: int | None) -> None:
+    def _is_stalled(self, what: str, position: int, lag: int, now_s: float) -> bool:
+        """Whether there is lag and nothing has moved for long; says so once."""
+        if lag == 0 or self._moved.get(what, (None, 0.0))[0] != position:
+            self._moved[what] = (position, now_s)
+        since_s = now_s - self._moved[what][1]
         stalled = since_s > self._settings.stalled_after_s
-        METRICS.stalled.labels(number).set(stalled)
-        if stalled and number not in self._stalled:
-            log.error("facts[%d]: %s frames wait, and nothing has moved for %.0f s", number, lag, since_s)
-            self._stalled.add(number)
-        elif not stalled and number in self._stalled:
-            log.info("facts[%d] moves again", number)
-            self._stalled.discard(number)
+        if stalled and what not in self._stalled:
+            log.error("%s: %d wait, and nothing has moved for %.0f s", what, lag, since_s)
+        elif not stalled and what in self._stalled:
+            log.info("%s: moves again", what)
+        return stalled
 
     def _state(self) -> State:
         if self._relay.halted or any(each.halted for each in self._facts.partitions.values()):
@@ -162,4 +173,8 @@ class Watch:
             return "stalled"
         if self._facts.recovered:
             return "running"
-        return "recovering" if self._ready else "starting"
+        return "recovering" if self._started else "starting"
+
+
+def _name(partition: int) -> str:
+    return f"facts[{partition}]"

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dailyread.sdnotify import Notifier
 from metering.facts import CalorificValue, Registered, Tick, meter_point_of
 from metering.ledger import Change, Tolerance
 from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame
@@ -111,9 +112,8 @@ def main() -> None:
         given["web"] = tuple(given["web"])
     settings = WorkerSettings(**given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("faust", "mode", "aiokafka", "kafka"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    run_worker(settings, make(settings))
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    run_worker(settings, make(settings), Notifier())
 
 
 if __name__ == "__main__":
