@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LINES_MAX = 5_000
 BYTES_MAX = 4_000_000
+REFUSED_MAX = 100  # of one call; more is no bad line here and there, but a bucket that something else has written to
 TIMEOUT_S = 30.0
 DELAY_FIRST_S = 0.5
 DELAY_MAX_S = 30.0
@@ -108,6 +109,8 @@ class InfluxClient:
         except Refused as error:
             if last - first == 1:
                 refused.append((first, str(error)))
+                if len(refused) > REFUSED_MAX:
+                    raise NeedsAttention(f"more than {REFUSED_MAX} lines refused, the last with {error}") from error
                 return
             middle = (first + last) // 2
             self._bisect(lines, first, middle, refused)
@@ -125,9 +128,8 @@ class InfluxClient:
                 self._wait(delay_s)
                 delay_s = min(delay_s * 2, DELAY_MAX_S)
                 continue
-            finally_back = self.away
-            self.away = False
-            if finally_back:
+            if self.away:
+                self.away = False
                 log.info("InfluxDB at %s is back", self.connection.url)
             return
 

@@ -1,0 +1,76 @@
+"""`dailyread rebuild`: makes InfluxDB's ledger, or a worker's state on disk, anew from the topics."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dailyread.config import StreamConfig, add_config_argument, config_or_exit
+from dailyread.storing import index_path, influx_or_exit, run_writer
+from storage.offset_index import forget
+from storage.sqlite import StoreError
+
+HELP = """Make anew what can be made from the Kafka topics. `influx`: write the whole `ledger` topic to InfluxDB again, from
+the start, and end when it is done; stop `dailyread store` first. Records that are in the bucket already are replaced, those
+of another topic stay: for these, begin with an empty bucket. `state`: remove the state and the facts that a stopped worker
+keeps in `state_dir`; when it starts again, it takes them from the topics. Exit 0: done; 1: not, because something is in use,
+or as the log says; 2: the configuration is wrong."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("what", choices=("influx", "state"), help="InfluxDB's ledger, or this machine's state of the worker")
+    add_config_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Rebuild; returns the exit code."""
+    config = config_or_exit(StreamConfig, args.config)
+    return _influx(config) if args.what == "influx" else _state(config.state_dir)
+
+
+def _influx(config: StreamConfig) -> int:
+    influx_or_exit(config)
+    try:
+        forget(index_path(config))
+    except StoreError as error:
+        print(f"{error}; stop `dailyread store` first", file=sys.stderr)
+        return 1
+    return run_writer(config, once=True)
+
+
+def _state(state_dir: Path) -> int:
+    for lock in state_dir.glob("v*/tables/*/LOCK"):
+        if _is_locked(lock):
+            print(f"{lock}: in use by another process; stop `dailyread stream` first", file=sys.stderr)
+            return 1
+    removed = 0
+    for path in _state_files(state_dir):
+        print(f"removing {path}")
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        removed += 1
+    if not removed:
+        print(f"{state_dir}: no state of a worker here")
+    return 0
+
+
+def _state_files(state_dir: Path) -> Iterator[Path]:
+    """Faust's folder, with RocksDB in it, and the fact stores of all partitions."""
+    yield from sorted(path for path in state_dir.glob("v*") if (path / "tables").is_dir())
+    yield from sorted(state_dir.glob("facts-*.sqlite*"))
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,40 @@
+"""All metrics of the ledger's writer in one place: kind, meaning, and what to do about it; and their text for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    """One metric, as the documentation and the alarms want it."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    meaning: str
+    to_do: str
+
+
+METRICS = (
+    Metric("dailyread_store_written_total", "counter", "Ledger messages written to InfluxDB and acknowledged.",
+           "None for long while the stream job publishes: look at dailyread_store_lag and the two that say who is away."),
+    Metric("dailyread_store_late_total", "counter", "Messages that rest on older facts than what is already written: left out.",
+           "Grows steadily: two workers think that they have one partition; look at the stream job's log."),
+    Metric("dailyread_store_dead_letters_total", "counter", "Messages that could not be used: in the dead-letter topic.",
+           "Read the topic: each says where it stood and why."),
+    Metric("dailyread_store_lag", "gauge", "Messages of the ledger topic that are not read yet.",
+           "Grows: InfluxDB is away or too slow."),
+    Metric("dailyread_store_influxdb_away", "gauge", "1 while InfluxDB does not answer.",
+           "Start InfluxDB; Kafka keeps what waits."),
+    Metric("dailyread_store_kafka_away", "gauge", "1 while Kafka does not answer.", "Start Kafka."),
+)  # fmt: skip
+
+
+def exposition(values: Mapping[str, int]) -> bytes:
+    """The metrics in Prometheus' text format; `values` has one for each name."""
+    lines = []
+    for metric in METRICS:
+        lines.append(f"# HELP {metric.name} {metric.meaning}")
+        lines.append(f"# TYPE {metric.name} {metric.kind}")
+        lines.append(f"{metric.name} {values[metric.name]}")
+    return "\n".join([*lines, ""]).encode()
