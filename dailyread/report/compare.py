@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -51,6 +51,24 @@ def compare(summary: Summary, truth_litres: Mapping[tuple[str, date], int]) -> l
     """
     rows = [_row(key, litres, summary.days.get(key)) for key, litres in sorted(truth_litres.items())]
     return [row for run in _runs(rows, summary.days) for row in _judged(run)]
+
+
+def difference_m3(rows: Iterable[Comparison]) -> Decimal | None:
+    """Ledger less truth over the Days of which the ledger has a volume; None where it has none of them."""
+    known = [row.difference_m3 for row in rows if row.difference_m3 is not None]
+    return sum(known, Decimal("0.000")) if known else None
+
+
+def outcome(rows: Sequence[Comparison]) -> str:
+    """The comparison in one sentence; Days that are only estimated are not said to agree."""
+    wrong = sum(not row.agrees for row in rows)
+    if wrong:
+        return f"The ledger disagrees with the truth on {wrong:,} of {len(rows):,} Days."
+    estimated = sum(row.verdict == "estimated" for row in rows)
+    rest = (
+        f"; {estimated:,} {'is' if estimated == 1 else 'are'} estimated, and nothing better is known yet" if estimated else ""
+    )
+    return f"The ledger agrees with the truth: {len(rows) - estimated:,} of {len(rows):,} Days to the litre{rest}."
 
 
 def _row(key: tuple[str, date], litres: int, day: Day | None) -> Comparison:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dailyread.report import palette, wording
-from dailyread.report.compare import MEANINGS, Comparison, compare
+from dailyread.report.compare import MEANINGS, Comparison, compare, difference_m3, outcome
 from dailyread.report.plots import Plotter, describe
 from dailyread.report.summary import Kind, Share, Summary
 
@@ -73,6 +73,7 @@ def render(summary: Summary, truth_litres: Mapping[tuple[str, date], int] | None
             share_plot=plotter.share() if summary.gas_days else "",
             rows_max=ROWS_MAX,
             comparisons=comparisons,
+            outcome=outcome(comparisons or ()),
             by_site=_by_site(comparisons or ()),
             verdicts=[
                 (verdict, MEANINGS[verdict]) for verdict in MEANINGS if any(c.verdict == verdict for c in comparisons or ())
@@ -93,7 +94,9 @@ def _environment(summary: Summary) -> Environment:
     environment.filters |= {
         "number": wording.number,
         "difference": wording.difference,
+        "difference_m3": difference_m3,
         "gas_day": wording.gas_day,
+        "count": lambda count: f"{count:,}",
         "json": lambda value: msgspec.json.encode(value).decode(),
         "instant": lambda at: _instant(summary, at),
     }

@@ -24,6 +24,8 @@ from metering.ledger import Day
 
 HATCHES = {Kind.ASSUMED: "/////", Kind.DEEMED: "xxxx"}
 TICKS_MAX = 9
+DAYS_MIN = 14  # fewer Days do not get wider bars
+DAYS_WITH_DATE_MAX = 120
 _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "dailyread",
@@ -95,9 +97,9 @@ class Plotter:
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlim(-0.6, len(self._days) - 0.4)
+        axes.set_xlim(-0.6, max(DAYS_MIN, len(self._days)) - 0.4)
         ticks = _ticks(self._days)
-        axes.set_xticks(ticks, [f"{self._days[n].day} {month(self._days[n])}" for n in ticks])
+        axes.set_xticks(ticks, [_label(self._days[n], len(self._days)) for n in ticks])
         return axes
 
     def _bars(self, axes, n: int, day: Day, titles: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
@@ -164,7 +166,12 @@ def _ticks(days: Sequence[date]) -> list[int]:
         ticks = [n for n, day in enumerate(days) if wanted(day)]
         if 2 <= len(ticks) <= TICKS_MAX:
             return ticks
-    return list(range(0, len(days), max(1, len(days) // TICKS_MAX)))
+    step = max(1, len(days) // TICKS_MAX)
+    return list(range(0, len(days) - step // 2, step))
+
+
+def _label(day: date, days: int) -> str:
+    return f"{day.day} {month(day)}" if days <= DAYS_WITH_DATE_MAX else f"{month(day)} {day.year}"
 
 
 def _is_monday(day: date) -> bool:

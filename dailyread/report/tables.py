@@ -13,8 +13,8 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dailyread.report.compare import MEANINGS, Comparison, Verdict
-from dailyread.report.summary import Kind, Share, Sum, Summary
+from dailyread.report.compare import MEANINGS, Comparison, Verdict, difference_m3, outcome
+from dailyread.report.summary import ZERO, Kind, Share, Sum, Summary
 from dailyread.report.wording import difference, gas_day, instant, month, number, plain
 
 STYLES = {
@@ -29,17 +29,22 @@ STYLES = {
 }
 NAME_WIDTH_MAX = 24
 PLAIN_WIDTH = 120
+WIDTH_MIN = 80
 GRID_ROWS_MAX = 60
 ROWS_MAX = 20
 FIRST_WIDTH_MIN = 10
 
 
 def console(file: IO[str]) -> Console:
-    """A console for the stream: with colour on a terminal; elsewhere plain, and `COLUMNS` or 120 columns wide."""
-    if file.isatty():
-        return Console(file=file, highlight=False)
-    columns = os.environ.get("COLUMNS", "")
-    return Console(file=file, highlight=False, width=int(columns) if columns.isdigit() else PLAIN_WIDTH, color_system=None)
+    """A console for the stream: with colour on a terminal; elsewhere plain, and `COLUMNS` or 120 columns wide.
+
+    Never narrower than 80 columns: a line that the terminal breaks is better than a number without its end.
+    """
+    to = Console(file=file, highlight=False)
+    if not to.is_terminal and "COLUMNS" not in os.environ:
+        to.width = PLAIN_WIDTH
+    to.width = max(to.width, WIDTH_MIN)
+    return to
 
 
 def print_report(to: Console, summary: Summary, comparisons: Sequence[Comparison] | None = None) -> None:
@@ -148,8 +153,8 @@ def comparison(rows: Sequence[Comparison]) -> RenderableType:
 def _outcome(rows: Sequence[Comparison]) -> RenderableType:
     wrong = [row for row in rows if not row.agrees]
     if not wrong:
-        return Text(f"The ledger agrees with the truth on all {len(rows):,} Days.", style="bold green")
-    head = Text(f"The ledger disagrees with the truth on {len(wrong):,} of {len(rows):,} Days:", style="bold red")
+        return Text(outcome(rows), style="bold green")
+    head = Text(outcome(rows), style="bold red")
     table = _table(
         None,
         ("site", "left"),
@@ -168,9 +173,7 @@ def _outcome(rows: Sequence[Comparison]) -> RenderableType:
 
 def _volumes(rows: Sequence[Comparison]) -> tuple[str, str]:
     """Truth, and ledger less truth over the Days of which the ledger has a volume."""
-    known = [row for row in rows if row.difference_m3 is not None]
-    less = sum((row.difference_m3 for row in known if row.difference_m3 is not None), start=rows[0].truth_m3 * 0)
-    return number(sum((row.truth_m3 for row in rows), start=rows[0].truth_m3 * 0)), difference(less)
+    return number(sum((row.truth_m3 for row in rows), ZERO)), difference(difference_m3(rows))
 
 
 def _count_cell(count: int, verdict: Verdict) -> Text:
@@ -264,7 +267,7 @@ def _legend(summary: Summary) -> Text:
 
 def _table(title: str | None, *columns: tuple[str, JustifyMethod]) -> Table:
     """A table whose numbers never break; the first column keeps some room where there is little."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
     table.show_edge = table.pad_edge = False
     for n, (name, justify) in enumerate(columns):
         table.add_column(name, justify=justify, no_wrap=justify == "right", min_width=None if n else FIRST_WIDTH_MIN)

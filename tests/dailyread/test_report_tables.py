@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -52,7 +53,11 @@ def test_day_of_month_stands_above_its_column() -> None:
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     long_names = [only("SMP-11", n, meter_point="m" * 60 + f"-{n:03}", equipment="e") for n in range(3)]
     summary = summarise([*records(), *long_names], AS_OF)
-    text = shown(summary, width, compare(summary, truth()))
+    false = truth() | {("SMP-11", FIRST): 1, ("SMP-99", FIRST): 1}
+    text = shown(summary, width, compare(summary, false))
+    # no number loses its end, whatever the width
+    assert re.search(r"^SMP-11 .* 19,990\.901 +\+408\.799 *$", text, re.MULTILINE)
+    assert re.search(r"^All Days .* 158,136\.100 +1,735,104\.430 ", text, re.MULTILINE)
     assert max(map(len, text.splitlines())) <= width
     assert "…mmmmmmmm-002 " in text
 
@@ -77,7 +82,9 @@ def test_comparison_says_where_it_disagrees() -> None:
     text = shown(SUMMARY, comparisons=compare(SUMMARY, false))
     assert "disagrees with the truth on 1 of 468 Days" in text
     assert any(line.split()[:5] == ["SMP-11", "Fri", "26", "Sep", "2025"] for line in text.splitlines())
-    assert "agrees with the truth on all 468 Days" in shown(SUMMARY, comparisons=compare(SUMMARY, truth()))
+    assert "agrees with the truth: 450 of 468 Days to the litre; 18 are estimated" in shown(
+        SUMMARY, comparisons=compare(SUMMARY, truth())
+    )
 
 
 def test_markup_and_escapes_in_names_are_shown_as_text() -> None:
