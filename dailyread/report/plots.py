@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -88,7 +89,7 @@ class Plotter:
             axes.set_yticks([0, 25, 50, 75, 97.5], ["0%", "25%", "50%", "75%", "97.5%"])
             return self._svg("Share of Days Valid by 11:00, for each Gas Day, against 97.5%", titles)
 
-    def _axes(self, width_in: float, height_in: float):  # type: ignore[no-untyped-def]
+    def _axes(self, width_in: float, height_in: float) -> Axes:
         self._figure.clear()
         self._figure.set_size_inches(width_in, height_in)
         self._figure.patch.set_visible(False)
@@ -102,7 +103,7 @@ class Plotter:
         axes.set_xticks(ticks, [_label(self._days[n], len(self._days)) for n in ticks])
         return axes
 
-    def _bars(self, axes, n: int, day: Day, titles: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+    def _bars(self, axes: Axes, n: int, day: Day, titles: dict[str, str]) -> None:
         """One bar for a Day; two, side by side, for one that was determined later."""
         due = is_due(self._summary.calendar, day.gas_day, self._summary.as_of)
         kind = kind_of(day, due)
@@ -114,21 +115,21 @@ class Plotter:
             self._volume(axes, f"b{n}-1", n + 0.2, 0.4, day.determined_m3, kind)
         titles[f"b{n}-0"] = titles[f"b{n}-1"] = describe(day, kind)
 
-    def _volume(self, axes, gid: str, x: float, width: float, value: Decimal | None, kind: Kind) -> None:  # type: ignore[no-untyped-def]
+    def _volume(self, axes: Axes, gid: str, x: float, width: float, value: Decimal | None, kind: Kind) -> None:
         if not value:
             text = "?" if value is None else "0"
             axes.annotate(text, (x, 0), ha="center", va="bottom", color=mark("muted"), fontsize=7).set_gid(gid)
             return
-        self._bar(axes, gid, x, width, float(value), f"{kind.name.lower()}-bar", HATCHES.get(kind, ""))
+        self._bar(axes: Axes, gid, x, width, float(value), f"{kind.name.lower()}-bar", HATCHES.get(kind, ""))
 
     @staticmethod
-    def _bar(axes, gid: str, x: float, width: float, value: float, role: str, hatch: str) -> None:  # type: ignore[no-untyped-def]
+    def _bar(axes: Axes, gid: str, x: float, width: float, value: float, role: str, hatch: str) -> None:
         """A bar; what is hatched is light inside, so that it differs from a read one without colour, too."""
         face = mark(role.replace("-bar", "-soft")) if hatch else mark(role)
         bars = axes.bar(x, value, width, color=face, hatch=hatch, edgecolor=mark(role), linewidth=0.6)
         bars.patches[0].set_gid(gid)
 
-    def _truth(self, axes, meter_point: str, truth_litres: Mapping[tuple[str, date], int]) -> None:  # type: ignore[no-untyped-def]
+    def _truth(self, axes: Axes, meter_point: str, truth_litres: Mapping[tuple[str, date], int]) -> None:
         """A dash at the truth of each Day that was not read."""
         not_read = [
             (n, truth_litres[meter_point, d] / 1000)
