@@ -120,7 +120,7 @@ class Plotter:
             text = "?" if value is None else "0"
             axes.annotate(text, (x, 0), ha="center", va="bottom", color=mark("muted"), fontsize=7).set_gid(gid)
             return
-        self._bar(axes: Axes, gid, x, width, float(value), f"{kind.name.lower()}-bar", HATCHES.get(kind, ""))
+        self._bar(axes, gid, x, width, float(value), f"{kind.name.lower()}-bar", HATCHES.get(kind, ""))
 
     @staticmethod
     def _bar(axes: Axes, gid: str, x: float, width: float, value: float, role: str, hatch: str) -> None:
