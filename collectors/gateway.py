@@ -131,6 +131,18 @@ class Gateway:
             if isinstance(error, Exception) and not isinstance(error, ClockEnded):
                 raise error
 
+    async def poll_once(self) -> int:
+        """Ask every meter for the newest ended Gas Day, now, and store what comes; returns how many polls failed."""
+        self._load()
+        newest = self._days.day_of(to_us(self._crew.now())) - 1
+        store = asyncio.create_task(self._store.run())
+        try:
+            await asyncio.gather(*(self._poll(meter, newest) for meter in self._meters))
+        finally:
+            store.cancel()
+            await asyncio.gather(*(meter.reader.close() for meter in self._meters))
+        return self.counters.failed
+
     async def _until_stopped(self) -> None:
         await self._stop.wait()
 
@@ -147,10 +159,13 @@ class Gateway:
         while True:
             ask = next_ask(meter.state, to_us(self._crew.now()), self._days, self._policy, meter.offset_us)
             await self._crew.wait_until(to_datetime(ask.at_us))
-            async with meter.reader.lock:
-                synchronised = is_synchronised(self._clock)
-                polled = await poll(meter.settings, meter.reader, ask.day, self._days, self._crew.now, synchronised)
-            await self._settle(meter, ask.day, polled)
+            await self._poll(meter, ask.day)
+
+    async def _poll(self, meter: _Meter, day: int) -> None:
+        async with meter.reader.lock:
+            synchronised = is_synchronised(self._clock)
+            polled = await poll(meter.settings, meter.reader, day, self._days, self._crew.now, synchronised)
+        await self._settle(meter, day, polled)
 
     async def _settle(self, meter: _Meter, day: int, polled: Polled) -> None:
         """Store what a poll brought, and only then take it as done."""

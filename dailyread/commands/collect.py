@@ -1,0 +1,131 @@
+"""`dailyread collect`: the site gateway: polls the meters, keeps what they say on disk, publishes it to Kafka."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from functools import partial
+
+from collectors.clock import Clock, ClockEnded, RemoteClock, SystemClock
+from collectors.frames import Route
+from collectors.gateway import Gateway
+from collectors.outbox import Outbox, OutboxError
+from collectors.publisher import Publisher
+from dailyread.config import GatewayConfig, KafkaConfig, add_config_argument, config_or_exit
+from dailyread.kafka import producer
+from dailyread.sdnotify import Notifier
+from metering.rules import Rules, load
+
+HELP = """Run a site gateway, until SIGTERM or Ctrl-C: ask each meter soon after the end of the Gas Day, again where it does not
+answer, and for what is missing from the meter's own log; keep what it says on disk until Kafka has it. Kafka may be away for
+as long as the disk lasts. With a stepped clock in the configuration it runs in virtual time, and ends with it.
+Exit 0: told to stop, or virtual time is over and Kafka has everything; 1: the outbox or the clock cannot be had, or (with
+--once) a meter did not answer, or Kafka did not take everything; 2: the configuration is wrong."""
+
+log = logging.getLogger(__name__)
+STOP_S = 3.0
+FLUSH_S = 60.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_config_argument(parser)
+    parser.add_argument("--once", action="store_true", help="ask every meter once, now, for the last Gas Day; then end")
+    parser.add_argument(
+        "--since", metavar="DAY", type=date.fromisoformat, help="ask for no Gas Day before this one, e.g. 2026-10-01"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Collect; returns the exit code."""
+    config = config_or_exit(GatewayConfig, args.config)
+    try:
+        return asyncio.run(_collect(config, args.once, args.since))
+    except ValueError as error:
+        print(f"{args.config or 'environment'}: {error}", file=sys.stderr)
+        return 2
+    except (OutboxError, OSError, ClockEnded) as error:
+        print(f"dailyread collect: {error}", file=sys.stderr)
+        return 1
+
+
+async def _collect(config: GatewayConfig, once: bool, since: date | None) -> int:
+    _allow_open_files()
+    rules = load(config.rules.read_bytes()) if config.rules else Rules()
+    clock: Clock = SystemClock() if config.clock == "system" else await RemoteClock.join(config.clock, config.gateway)
+    outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway)
+    try:
+        gateway = Gateway(config, clock, outbox, days=rules.calendar(), since=since)
+        with _publishing(config, outbox) as publisher:
+            return await _run(gateway, publisher, once, config.clock != "system")
+    finally:
+        outbox.close()
+
+
+async def _run(gateway: Gateway, publisher: Publisher, once: bool, virtual: bool) -> int:
+    loop, notifier, told = asyncio.get_running_loop(), Notifier(), asyncio.Event()
+
+    def stop() -> None:
+        told.set()
+        notifier.stopping()
+        gateway.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    notifier.ready()
+    beat = asyncio.create_task(notifier.beat())
+    failed = 0
+    try:
+        if once:
+            failed = await gateway.poll_once()
+        else:
+            await gateway.run()
+    finally:
+        beat.cancel()
+    emptied = await _emptied(publisher, told) if once or virtual else True
+    return 0 if told.is_set() or (emptied and not failed) else 1
+
+
+async def _emptied(publisher: Publisher, told: asyncio.Event) -> bool:
+    """Whether Kafka has everything: waits for it, but not for ever, and no longer than until we are told to stop."""
+    deadline_s = time.monotonic() + FLUSH_S
+    while not told.is_set() and time.monotonic() < deadline_s:
+        if await asyncio.to_thread(publisher.wait_empty, 0.5):
+            return True
+    log.error("Kafka has not taken everything; the rest waits on disk")
+    return False
+
+
+@contextmanager
+def _publishing(config: GatewayConfig, outbox: Outbox) -> Iterator[Publisher]:
+    publisher = Publisher(outbox, partial(producer, config.kafka), route(config.kafka, config.gateway))
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        publisher.stop(STOP_S)
+
+
+def route(kafka: KafkaConfig, gateway: str) -> Route:
+    """Where this gateway's facts go."""
+    return Route(
+        facts_topic=kafka.topics.facts,
+        broadcast_topic=kafka.topics.broadcast,
+        partitions=kafka.partitions,
+        gateway=gateway,
+        simulated=kafka.time == "simulated",
+    )
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets us: in a bad morning all meters are asked at once."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
