@@ -113,6 +113,11 @@ def tls_context(config: KafkaConfig) -> ssl.SSLContext:
     return context
 
 
+def trouble(config: KafkaConfig, error: Exception) -> str:
+    """What to tell a person when no broker answers as it should."""
+    return f"kafka at {', '.join(config.bootstrap_servers)}: {error} (-v says more)"
+
+
 def check_topics(config: KafkaConfig, roles: Iterable[TopicRole]) -> None:
     """TopicsError where a topic is missing, has another number of partitions, or keeps time in another way."""
     wanted = [

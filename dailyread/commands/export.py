@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from dailyread.config import StreamConfig, add_config_argument, config_or_exit
 from dailyread.facts_topic import FactsOnDisk, Position, read_messages, received_facts
-from dailyread.kafka import TopicsError
+from dailyread.kafka import TopicsError, trouble
 from metering.wire import UnknownVersion
 
 HELP = """Write all facts that the topics hold now as JSON Lines, each with the instant at which it was received, in the order
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         print(*error.differences, sep="\n", file=sys.stderr)
         return 1
     except KafkaError as error:
-        print(f"kafka at {', '.join(config.kafka.bootstrap_servers)}: {error}", file=sys.stderr)
+        print(trouble(config.kafka, error), file=sys.stderr)
         return 1
     except OSError as error:
         print(f"{args.output or 'standard output'}: {error.strerror or error}", file=sys.stderr)

@@ -17,7 +17,7 @@ from collectors.outbox import FACT_BYTES_MAX, StoredFact
 from collectors.publisher import give_up
 from dailyread.config import KafkaConfig, StreamConfig, add_config_argument, config_or_exit
 from dailyread.jsonlines import BadLine, read_facts
-from dailyread.kafka import TopicsError, producer
+from dailyread.kafka import TopicsError, producer, trouble
 from metering.facts import AnyFact
 from metering.wire import encode_fact
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         print(*error.differences, sep="\n", file=sys.stderr)
         return 1
     except KafkaError as error:
-        print(f"kafka at {', '.join(config.bootstrap_servers)}: {error}", file=sys.stderr)
+        print(trouble(config, error), file=sys.stderr)
         return 1
     print(f"{acknowledged} facts acknowledged by Kafka" + (f"; {len(bad)} lines were wrong" if bad else ""))
     return 2 if bad else 0

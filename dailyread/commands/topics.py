@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from dailyread.config import StreamConfig, add_config_argument, config_or_exit
-from dailyread.kafka import TopicSettings, admin, apply_settings, create_topics, differences, wanted_topics
+from dailyread.kafka import TopicSettings, admin, apply_settings, create_topics, differences, trouble, wanted_topics
 
 HELP = """Verify the Kafka topics (facts, broadcast, ledger, dead letters) against the settings that the project needs, and
 print what differs. With --create, make those that are missing and change settings that differ, first; how time is kept and
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
                 _create(client, wanted, args.replicas)
             found = differences(client, wanted)
     except (KafkaError, OSError) as error:
-        print(f"kafka at {', '.join(config.kafka.bootstrap_servers)}: {error}", file=sys.stderr)
+        print(trouble(config.kafka, error), file=sys.stderr)
         return 1
     for difference in found:
         print(difference, file=sys.stderr)

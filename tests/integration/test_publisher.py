@@ -182,7 +182,7 @@ def put_steadily(outbox: Outbox, put: list[Readings], stop: threading.Event) -> 
     return thread
 
 
-@pytest.mark.parametrize("way", ["stop", "kill"])
+@pytest.mark.parametrize("way", ["stop", "kill", "pause"])
 def test_a_broker_that_goes_away_and_comes_back_loses_nothing(
     own_kafka: KafkaBroker, unique: str, outbox: Outbox, publish: Publish, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,10 +193,10 @@ def test_a_broker_that_goes_away_and_comes_back_loses_nothing(
     stop = threading.Event()
     thread = put_steadily(outbox, put, stop)
     time.sleep(1.5)
-    own_kafka.stop() if way == "stop" else own_kafka.kill()
-    time.sleep(8)
+    {"stop": own_kafka.stop, "kill": own_kafka.kill, "pause": own_kafka.pause}[way]()
+    time.sleep(15 if way == "pause" else 8)
     assert publisher.counters.away
-    own_kafka.start()
+    own_kafka.resume() if way == "pause" else own_kafka.start()
     time.sleep(2)
     stop.set()
     thread.join()
