@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from metering.batch import BIT, judge
+from metering.batch import BIT, Batch, judge
 from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, NOT_DETERMINED, RESTORED, Book, Reference
 from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered
 from metering.gasday import GasDays
@@ -96,18 +96,16 @@ class _Determination:
         """Every batch, what stands at every boundary, and which Days are Valid."""
         setting, fitted = point.reference.setting, point.reference.fitted_day
         held = {*pieces, *self.kept, *self.fixed, *([fitted] if fitted is not None else [])}
-        first, last = min(held, default=0), max(held, default=-1) + 1
-        books = point.books = {day: Book() for day in range(first, last + 1)}
+        books = point.books = {day: Book() for day in sorted({*held, *(day + 1 for day in held)})}
         for day, book in books.items():
             book.pieces = pieces.get(day, [])
             book.batch = judge(day, book.pieces, setting)
             self._carry(day, book)
         fitting = point.reference.fitting()
         offered = {
-            day: offers(day, point.books[day - 1].batch or NO_BATCH if day > first else NO_BATCH, books[day].batch or NO_BATCH,
-                        fitting if day == fitted else None, setting)
+            day: offers(day, self._batch(point, day - 1), self._batch(point, day), fitting if day == fitted else None, setting)
             for day in books
-        }  # fmt: skip
+        }
         stood = stand(offered, self.fixed, None, setting)
         for day, standing in stood.standing.items():
             books[day].start = standing
@@ -121,6 +119,10 @@ class _Determination:
                 book.flagged |= BIT[record.rule]
             spoiled = batch.boundary_rejected or batch.refused or bool(rejected)
             self._believe_valid(day, book, book.start is not None and end is not None and not spoiled)
+
+    def _batch(self, point: Point, day: int) -> Batch:
+        book = point.books.get(day)
+        return NO_BATCH if book is None or book.batch is None else book.batch
 
     def _carry(self, day: int, book: Book) -> None:
         """Take over what stays of the Day from before."""
@@ -174,7 +176,7 @@ class _Determination:
         stands = [day for day in sorted(point.books) if point.start(day) is not None]
         for first, end in pairwise(stands):
             start, stop = point.start(first), point.start(end)
-            books = [point.books[day] for day in range(first, end)]
+            books = [point.books.get(day, Book()) for day in range(first, end)]
             if start is None or stop is None or not all(book.failed for book in books):
                 continue
             volume_l = point.volume_l(start, stop)

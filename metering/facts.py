@@ -23,6 +23,10 @@ Digits: TypeAlias = Annotated[int, Meta(ge=1, le=18)]
 Status = Literal["clock_invalid", "tamper", "battery_low", "reed_switch", "bypass_open"]
 
 
+FIRST_GAS_DAY, LAST_GAS_DAY = date(1970, 1, 1), date(2199, 12, 31)
+INTERVAL_S_MAX = 31 * 86_400
+
+
 class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fact", omit_defaults=True):
     """What all facts have. `received_at` is set where the fact is appended to the log, never by its sender."""
 
@@ -37,6 +41,7 @@ class CalorificValue(Fact, tag="calorific_value", frozen=True, kw_only=True):
     mj_per_m3: Decimal
 
     def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
         _positive("mj_per_m3", self.mj_per_m3)
 
 
@@ -53,6 +58,7 @@ class Registered(Fact, tag="registered", frozen=True, kw_only=True):
     operational_notice: date | None = None
 
     def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
         if not self.annual_quantity_kwh.is_finite() or self.annual_quantity_kwh < 0:
             raise ValueError(f"annual_quantity_kwh: {self.annual_quantity_kwh} is not a number of 0 or more")
 
@@ -76,6 +82,8 @@ class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):
     unconverted_m3_per_tick: Decimal | None = None
 
     def __post_init__(self) -> None:
+        if not 1970 <= self.at.year < 2200:
+            raise ValueError(f"at: {self.at.isoformat()} is not in the years 1970 to 2199")
         _positive("m3_per_tick", self.m3_per_tick)
         _positive("q_max_m3_per_h", self.q_max_m3_per_h)
         if self.conversion_factor is not None:
@@ -111,7 +119,7 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
     gas_day: date
     at: tuple[Instant, ...] | None = None
     first_at: Instant | None = None
-    interval_s: Annotated[int, Meta(ge=1)] | None = None
+    interval_s: Annotated[int, Meta(ge=1, le=INTERVAL_S_MAX)] | None = None
     index: tuple[Any, ...]
     unconverted: tuple[Any, ...] | None = None
     reference_index: ReferenceIndex | None = None
@@ -124,6 +132,9 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
     source: Literal["dre", "on_site"] = "dre"
 
     def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+        if self.first_at is not None and not 1970 <= self.first_at.year < 2200:
+            raise ValueError(f"first_at: {self.first_at.isoformat()} is not in the years 1970 to 2199")
         if any(type(value) is int and not -(2**63) <= value < 2**63 for value in self.index):
             index = tuple(str(value) if type(value) is int and not -(2**63) <= value < 2**63 else value for value in self.index)
             msgspec.structs.force_setattr(self, "index", index)  # no register is so long; the wire format holds 64 bits
@@ -198,6 +209,11 @@ FACT_TYPES: tuple[type[Fact], ...] = (
 def meter_point_of(fact: AnyFact) -> str | None:
     """The Supply Meter Point that the fact is about; None for what concerns many or none."""
     return getattr(fact, "meter_point", None)
+
+
+def _a_gas_day(day: date) -> None:
+    if not FIRST_GAS_DAY <= day <= LAST_GAS_DAY:
+        raise ValueError(f"gas_day: {day} is not between {FIRST_GAS_DAY} and {LAST_GAS_DAY}")
 
 
 def _positive(field: str, value: Decimal) -> None:

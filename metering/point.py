@@ -10,6 +10,7 @@ point is made anew from the fact store.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
@@ -58,6 +59,7 @@ class Point:
         self.closed_now = False  # a Day was closed out at now_us itself
         self.before: dict[int, Belief] = {}  # what was believed before now_us, of the Days that changed at it
         self._touched: set[int] = set()
+        self._valued: set[int] = set()  # deemed Days with a new calorific value
         self._seen: set[bytes] = set()
 
     # --- facts in ---------------------------------------------------------------------------------------------------
@@ -110,10 +112,14 @@ class Point:
         changed: set[int] = set()
         for fact in facts:
             changed |= self._put(fact)
-        if changed:
+        if changed or self._valued:
             if self.closed_now:
-                raise NeedsHistory("a Day was closed out at this very instant")
+                raise NeedsHistory("a Day was closed out, or got its volume, at this very instant")
+        if changed:
             self._assess(changed)
+        for day in sorted(self._valued):
+            self._fill(day)
+        self._valued.clear()
         if at_us >= (self.next_due_us() or at_us + 1):
             self._close_and_begin(at_us)
 
@@ -162,7 +168,8 @@ class Point:
             raise NeedsHistory(fact)
         if self.reference.take(fact) and registered is not None and registered.ldz == fact.ldz and day in self.books:
             self._touch(day)
-            self._fill(day)
+            if self.books[day].closed == DEEMED:
+                self._valued.add(day)
 
     def _put_reference(self, fact: Registered | MeterFitted) -> set[int]:
         if self.floor is not None:
@@ -175,10 +182,10 @@ class Point:
             book.batch = None
         if self.reference.registered is not None:
             self._begin(self.now_us)
-        for day in list(self.books):
-            self._fill(day)
-        fitted = self.reference.fitted_day
-        return set(self.books) | ({fitted} if fitted is not None else set())
+        self._valued.update(day for day, book in self.books.items() if book.closed == DEEMED)
+        if (fitted := self.reference.fitted_day) is not None:
+            self._book(fitted)
+        return set(self.books)
 
     # --- which readings stand, which Days are Valid -----------------------------------------------------------------
 
@@ -187,24 +194,25 @@ class Point:
         setting = self.reference.setting
         for day in changed:
             self.batch(day)
-        first, last = self._between_fixed(min(changed), max(changed) + 1)
+        boundaries = self._between_fixed(min(changed), max(changed) + 1)
         fitted, fitting = self.reference.fitted_day, self.reference.fitting()
         offered = {
             boundary: offers(
                 boundary, self.batch(boundary - 1), self.batch(boundary), fitting if boundary == fitted else None, setting
             )
-            for boundary in range(first, last + 1)
+            for boundary in boundaries
         }  # fmt: skip
-        fixed = {day: start for day in range(first, last + 1) if (start := self._start(day)) is not None and start.fixed}
+        fixed = {day: start for day in boundaries if (start := self._start(day)) is not None and start.fixed}
+        first, last = boundaries[0], boundaries[-1]
         stood = stand(offered, fixed, self._standing_before(first), setting)
-        for boundary in range(first, last + 1):
+        for boundary in boundaries:
             start = stood.standing.get(boundary)
             if start != self._start(boundary):
                 self._book(boundary).start = start
                 self._touch(boundary - 1)
                 self._touch(boundary)
-        for day in range(first, last):
-            if (book := self.books.get(day)) is not None:
+        for day in boundaries:
+            if day < last and (book := self.books.get(day)) is not None:
                 self._judge_day(day, book, stood.rejected.get(day, []), stood.flagged.get(day, []))
         self._determine(first, last)
 
@@ -243,17 +251,18 @@ class Point:
             self._touch(day)
         return book.batch
 
-    def _between_fixed(self, first: int, last: int) -> tuple[int, int]:
-        """Widen a range of boundaries to where a fixed reading, or the end of what is held, bounds it."""
-        least, most = min(self.books, default=first), max(self.books, default=last) + 1
-        while first > least and not self._fixed(first):
-            first -= 1
-        while last < most and not self._fixed(last):
-            last += 1
-        return first, last
+    def _between_fixed(self, first: int, last: int) -> list[int]:
+        """The boundaries with offers, widened from a range to where a fixed reading, or the end of what is held, bounds it."""
+        held = sorted({*self.books, *(day + 1 for day in self.books)})
+        low, high = bisect_left(held, first), bisect_left(held, last)
+        while low > 0 and not self._fixed(held[low]):
+            low -= 1
+        while high < len(held) - 1 and not self._fixed(held[high]):
+            high += 1
+        return held[low : high + 1]
 
     def _standing_before(self, boundary: int) -> Standing | None:
-        for day in range(boundary - 1, min(self.books, default=boundary) - 1, -1):
+        for day in sorted((day for day in self.books if day < boundary), reverse=True):
             if (start := self._start(day)) is not None:
                 return start
         return None
@@ -328,6 +337,7 @@ class Point:
                 book.closed_l = self._deemed_l(day, book.deemed_wh) if book.closed == DEEMED else self._closed_l(day - WEEK)
                 if book.closed_l is None:
                     return
+                self.closed_now = True
                 self._touch(day)
                 self._determine(day, day + 1)
             day += WEEK

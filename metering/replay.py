@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from metering.facts import AnyFact, CalorificValue, Registered, meter_point_of
 from metering.gasday import GasDays
 from metering.ledger import AnyRecord, Change, Key, Void
-from metering.point import NeedsHistory, Point, received_us
+from metering.point import BEGINNING_US, NeedsHistory, Point, received_us
 from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
 from metering.wire import identity
@@ -140,8 +140,7 @@ class Desk:
         except NeedsHistory:
             was_us = None if state is None else decode_state(state, self.rules, self.days).now_us
             point, changes = rebuilt(
-                meter_point, before.concerning(meter_point), was_us, self.facts.concerning(meter_point),
-                max(received_us(fact) for fact in news), self.rules, self.days,
+                meter_point, before.concerning(meter_point), was_us, self.facts.concerning(meter_point), self.rules, self.days
             )  # fmt: skip
         self._keep(meter_point, point)
         return changes
@@ -158,14 +157,14 @@ class Desk:
 
 
 def rebuilt(
-    meter_point: str, before: Iterable[AnyFact], was_us: int | None, after: Iterable[AnyFact], now_us: int,
-    rules: Rules, days: GasDays,
-) -> tuple[Point, list[Change]]:  # fmt: skip
+    meter_point: str, before: Iterable[AnyFact], was_us: int | None, after: Sequence[AnyFact], rules: Rules, days: GasDays
+) -> tuple[Point, list[Change]]:
     """A point made anew after facts that reached behind its state, and what of its ledger is different now.
 
     `before` are the facts on which the state rested, `was_us` the instant at which it stood; `after` are all facts.
     """
+    now_us = max(was_us or BEGINNING_US, latest_us(after) or BEGINNING_US)
     old: Ledger = {} if was_us is None else point_ledger(meter_point, before, was_us, rules, days)[1]
-    point, new = point_ledger(meter_point, after, now_us if was_us is None else max(was_us, now_us), rules, days)
+    point, new = point_ledger(meter_point, after, now_us, rules, days)
     changes: list[Change] = [record for key, record in new.items() if old.get(key) != record]
     return point, [*changes, *(Void(key) for key in old if key not in new)]

@@ -130,7 +130,7 @@ class Processor:
                     raise NeedsHistory
                 changes = point.apply(news[meter_point])
             except NeedsHistory:
-                point, changes = self._rebuild(meter_point, offset, news[meter_point])
+                point, changes = self._rebuild(meter_point, offset)
             self._keep(meter_point, offset, point, changes, part)
             if len(part.states) >= POINTS_A_SLICE:
                 yield part
@@ -155,13 +155,12 @@ class Processor:
         if part.states:
             yield part
 
-    def _rebuild(self, meter_point: str, offset: int, news: Sequence[AnyFact]) -> tuple[Point, list[Change]]:
+    def _rebuild(self, meter_point: str, offset: int) -> tuple[Point, list[Change]]:
         """The point made anew from the fact store, and what differs from what its state has said."""
         state = self._states.get(meter_point)
         was_us = None if state is None else decode_state(state[OFFSET_BYTES:], self.rules, self.days).now_us
-        now_us = max(to_us(fact.received_at) for fact in news if fact.received_at is not None)
         before, after = self._history(meter_point, offset), self._history(meter_point, offset + 1)
-        return rebuilt(meter_point, before, was_us, after, now_us, self.rules, self.days)
+        return rebuilt(meter_point, before, was_us, after, self.rules, self.days)
 
     def _history(self, meter_point: str, before_offset: int) -> list[AnyFact]:
         own = self._facts.of_point(meter_point, before_offset)

@@ -60,21 +60,15 @@ def test_a_fact_comes_out_of_a_frame_as_it_went_in(fact: AnyFact) -> None:
 
 
 def test_identity_leaves_out_the_way_a_fact_came() -> None:
-    other = msgspec.structs.replace(
-        HOURLY, gateway="g", outbox="o", sequence=9, received_at=datetime(2027, 1, 1, tzinfo=UTC)
-    )
+    other = msgspec.structs.replace(HOURLY, gateway="g", outbox="o", sequence=9, received_at=datetime(2027, 1, 1, tzinfo=UTC))
     assert identity(other) == identity(HOURLY)
 
 
 def test_identity_does_not_depend_on_spelling() -> None:
-    spelled = readings(
-        at=["2026-01-01T05:00:00Z", "2026-01-01T07:00:00+01:00", "2026-01-01T07:00:00Z"], index=[1, 2, 4]
-    )
+    spelled = readings(at=["2026-01-01T05:00:00Z", "2026-01-01T07:00:00+01:00", "2026-01-01T07:00:00Z"], index=[1, 2, 4])
     assert identity(spelled) == identity(HOURLY)
     east = timezone(timedelta(hours=2))
-    assert identity(Tick(now=datetime(2026, 1, 1, 2, tzinfo=east))) == identity(
-        Tick(now=datetime(2026, 1, 1, tzinfo=UTC))
-    )
+    assert identity(Tick(now=datetime(2026, 1, 1, 2, tzinfo=east))) == identity(Tick(now=datetime(2026, 1, 1, tzinfo=UTC)))
     values = [
         msgspec.json.decode(
             b'{"fact":"calorific_value","ldz":"EA","gas_day":"2026-01-01","mj_per_m3":"%s"}' % text, type=CalorificValue

@@ -1,0 +1,175 @@
+"""Random facts of a few weeks at one or two meter points, with every trouble that the rules speak of, for property tests."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from metering.facts import AnyFact, CalorificValue, MeterFitted, PollFailed, Readings, ReferenceIndex, Registered, Tick
+from metering.gasday import GasDays, to_datetime
+
+DAYS = GasDays()
+FIRST_DAYS = (date(2026, 1, 28), date(2026, 3, 20), date(2026, 10, 15), date(2015, 9, 20), date(2024, 2, 20))
+HOUR = timedelta(hours=1)
+
+
+class Scenario:
+    """Facts of `days` Gas Days from `first` on, made by the dice given."""
+
+    def __init__(self, dice: random.Random, points: int = 1, days: int = 24) -> None:
+        self.dice, self.days = dice, days
+        self.first = dice.choice(FIRST_DAYS).toordinal()
+        self.facts: list[AnyFact] = []
+        for n in range(points):
+            self._point(f"MP{n}")
+        self._calorific_values()
+        for _ in range(dice.randint(0, 4)):
+            self.facts.append(self._tick())
+
+    def start(self, day: int) -> datetime:
+        return to_datetime(DAYS.start_us(day))
+
+    def _point(self, name: str) -> None:
+        dice = self.dice
+        digits = dice.choice([4, 5, 8, 10])
+        tick = dice.choice(["0.1", "1", "0.01", "2.8316846592"])
+        step = dice.choice([0, 3, 40, 150])
+        index = dice.choice([0, 17, 10**digits - step * 4 - 1])
+        self._register(name)
+        fitted = MeterFitted(
+            meter_point=name, meter="M", at=self.start(self.first) + dice.choice([0, 0, 0, 7]) * HOUR, index=index % 10**digits,
+            digits=digits, m3_per_tick=Decimal(tick), conversion_factor=dice.choice([None, Decimal("1.02264")]),
+            q_max_m3_per_h=Decimal(max(1, step * 2)) * Decimal(tick) / 24, received_at=self._reference_time(),
+            unconverted_digits=dice.choice([None, 5]), unconverted_m3_per_tick=Decimal(tick),
+        )  # fmt: skip
+        if dice.random() < 0.95:
+            self.facts.append(fitted)
+        if dice.random() < 0.1:
+            wrong = msgspec.structs.replace(fitted, index=(index + step) % 10**digits, received_at=self._some_time())
+            self.facts.append(wrong)
+        truth = [index]
+        for _ in range(self.days):
+            truth.append(truth[-1] + dice.randint(0, 2 * step))
+        silent = set()
+        for _ in range(dice.randint(0, 3)):
+            begin = dice.randrange(self.days)
+            silent |= set(range(begin, begin + dice.choice([1, 1, 2, 5, 9])))
+        for n in range(self.days):
+            if n not in silent:
+                self._day(name, n, truth, 10**digits)
+
+    def _register(self, name: str) -> None:
+        dice = self.dice
+        for n in range(dice.choice([1, 1, 1, 2, 3])):
+            since = self.first + (0 if n == 0 else dice.randint(-3, self.days))
+            self.facts.append(
+                Registered(
+                    meter_point=name, gas_day=date.fromordinal(since), users=("A", "B")[: dice.randint(1, 2)],
+                    ldz=dice.choice(["EA", "EA", "SW"]), annual_quantity_kwh=Decimal(dice.choice([0, 1000, 36_500, 400_000])),
+                    equipment="E", received_at=self._reference_time() if n == 0 else self._some_time(),
+                )
+            )  # fmt: skip
+
+    def _day(self, name: str, n: int, truth: list[int], modulus: int) -> None:
+        """One Day's batch, whole or in pieces, right or wrong in some way."""
+        dice, day = self.dice, self.first + n
+        begin, end = self.start(day), self.start(day + 1)
+        hours = round((end - begin) / HOUR)
+        middle = [truth[n] + (truth[n + 1] - truth[n]) * k // hours for k in range(1, hours)]
+        at = [begin + k * HOUR for k in range(hours + 1)]
+        index: list[object] = [value % modulus for value in (truth[n], *middle, truth[n + 1])]
+        if dice.random() < 0.5:
+            at, index = [at[0], at[-1]], [index[0], index[-1]]
+        if dice.random() < 0.1:
+            at = [each + timedelta(seconds=dice.choice([-61, -60, -20, 15, 60, 61])) for each in at]
+        if dice.random() < 0.12:
+            k = dice.choice([0, -1, len(index) // 2])
+            index[k] = dice.choice([None, "x", -1, modulus, 1.5, True, 0, modulus - 1, (int(truth[n]) + 1) % modulus, 10**30])
+        extra: dict[str, object] = {}
+        if dice.random() < 0.15:
+            own = (truth[n + 1] - truth[n]) * dice.choice([100, 100, 103, 97]) // 100
+            extra["reference_index"] = ReferenceIndex(start=5, end=5 + own)
+        if dice.random() < 0.1:
+            share = Decimal(truth[n + 1] - truth[n]) / (len(index) - 1) * dice.choice([1, 1, 2])
+            extra["interval_m3"] = tuple(dice.choice([share, share, None]) for _ in index[1:])
+        if dice.random() < 0.1:
+            extra["status"] = (dice.choice(["tamper", "clock_invalid", "battery_low"]),)
+        if dice.random() < 0.1:
+            extra["clock_offset_s"] = dice.choice([3.0, -300.0, 301.5, 600.0])
+        if dice.random() < 0.2:
+            extra["unconverted"] = tuple(dice.choice([k * 10 % 10**5, None]) for k in range(len(index)))
+        late = dice.choice([0.2, 0.2, 0.2, 1, 5.9, 7, 30, 24 * 5, 24 * 5 + 23.9, 24 * 8, 24 * 20])
+        received = end + timedelta(hours=late)
+        if dice.random() < 0.05:
+            received = begin + timedelta(hours=dice.randint(0, 20))
+        cut = dice.randint(1, len(index) - 1) if len(index) > 2 and dice.random() < 0.3 else len(index)
+        whole = Readings(
+            meter_point=name, meter="M" if dice.random() < 0.97 else "X", gas_day=date.fromordinal(day), at=tuple(at),
+            index=tuple(index), received_at=received, **extra,  # type: ignore[arg-type]
+        )  # fmt: skip
+        if cut < len(index):
+            self.facts.append(self._piece(whole, 0, cut + 1, received))
+            self.facts.append(self._piece(whole, cut, len(index), received + timedelta(hours=dice.choice([0, 0, 3, 60]))))
+        else:
+            self.facts.append(whole)
+        if dice.random() < 0.08:
+            other = tuple((value + dice.choice([0, 1, 3]) if type(value) is int else value) for value in whole.index)
+            again = received + timedelta(hours=dice.choice([0, 2, 24 * 6]))
+            self.facts.append(msgspec.structs.replace(whole, index=other, received_at=again))
+        if dice.random() < 0.1:
+            self.facts.append(msgspec.structs.replace(whole, sequence=dice.randint(1, 9), received_at=self._some_time()))
+        if dice.random() < 0.05:
+            failed = PollFailed(
+                meter_point=name, meter="M", gas_day=date.fromordinal(day), reason="silent", attempts=1, received_at=received
+            )  # fmt: skip
+            self.facts.append(failed)
+
+    def _piece(self, whole: Readings, first: int, last: int, received: datetime) -> Readings:
+        assert whole.at is not None
+        cut = slice(first, last)
+        return msgspec.structs.replace(
+            whole, at=whole.at[cut], index=whole.index[cut], received_at=received,
+            unconverted=None if whole.unconverted is None else whole.unconverted[cut],
+            interval_m3=None if whole.interval_m3 is None else whole.interval_m3[first : last - 1],
+        )  # fmt: skip
+
+    def _calorific_values(self) -> None:
+        dice = self.dice
+        gaps = dice.choice([0, 0.2, 1.01])
+        for n in range(self.days):
+            for ldz in ("EA", "SW"):
+                for _ in range(dice.choice([1, 1, 1, 2])):
+                    if dice.random() < gaps:
+                        continue
+                    day = self.first + n
+                    received = self.start(day + 1) + timedelta(hours=dice.choice([8, 8, 8, 0, 24 * 5, 24 * 12]))
+                    value = CalorificValue(
+                        ldz=ldz, gas_day=date.fromordinal(day), mj_per_m3=Decimal(dice.choice(["39.5", "39.1234", "40"])),
+                        received_at=received,
+                    )  # fmt: skip
+                    self.facts.append(value)
+
+    def _reference_time(self) -> datetime:
+        early = self.start(self.first) - timedelta(days=3)
+        return early if self.dice.random() < 0.7 else self._some_time()
+
+    def _some_time(self) -> datetime:
+        whole = self.start(self.first) + timedelta(days=self.dice.randint(-2, self.days + 8))
+        return whole + self.dice.choice([timedelta(0), timedelta(0), timedelta(hours=6), timedelta(seconds=37)])
+
+    def _tick(self) -> Tick:
+        now = self._some_time()
+        return Tick(now=now, received_at=now)
+
+
+def as_of(dice: random.Random, facts: list[AnyFact]) -> datetime:
+    """An instant to look from: at, just before, or after something."""
+    some = dice.choice(facts).received_at
+    assert some is not None
+    latest = max(fact.received_at for fact in facts if fact.received_at is not None)
+    return dice.choice(
+        [latest, latest + timedelta(days=9), some, some - timedelta(microseconds=1), datetime(2030, 1, 1, tzinfo=UTC)][:4]
+    )
