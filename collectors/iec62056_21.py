@@ -166,10 +166,8 @@ class Client:
         if following is None:
             allowed = ", ".join(kind.__name__ for kind in TABLE[self.state])
             raise LocalError(f"{type(event).__name__} in state {self.state.name}; allowed: {allowed}")
-        if isinstance(event, Read):
-            self._asked = event.code
-        elif isinstance(event, Continue):
-            self._asked = ""  # what follows a partial block need not say again what it is
+        if not isinstance(event, Again):  # after a partial block, what follows need not say again what it is
+            self._asked = event.code if isinstance(event, Read) else ""
         data = encode(event)
         self.state = following
         self._echo = data if self.echoes else b""

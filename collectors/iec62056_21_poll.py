@@ -101,9 +101,9 @@ async def read_day(
     async with line.lock:
         try:
             return await _Session(line, meter, now, timing).read(first, last)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             await line.reset()
-            raise PollError(meter.site, f"line {line.path}: {error or 'timed out'}") from error
+            raise PollError(meter.site, f"line {line.path}: {error}") from error
         except RemoteError as error:
             raise PollError(meter.site, f"{type(error).__name__}: {error}") from error
 
@@ -199,6 +199,9 @@ class _Session:
             try:
                 async with asyncio.timeout(self._timing.exchange_timeout_s):
                     heard = await self._hear()
+            except TimeoutError:
+                timeout_s = self._timing.exchange_timeout_s
+                raise PollError(self._meter.site, f"{_name(said)}: no whole answer within {timeout_s:g} s") from None
             except RemoteError as error:
                 cause = f"{type(error).__name__}: {error}"
                 saying = said if isinstance(said, SignOn) else Again()

@@ -4,7 +4,7 @@
 messages in the tests holds both to the same bytes. `PtyServer` puts it on a pty whose speed it heeds as a real line would: it
 hears a sign-on at the opening speed only, and says what follows the option select only to a reader that has changed over.
 
-What can be read, in programming mode (R5; R6 in partial blocks):
+What can be read, in programming mode (R1, R5; R6 in partial blocks):
 
     0.9.1  0.9.2                time and date; with a season flag S where the equipment keeps local time
     0.0.0                       the equipment's number
@@ -38,7 +38,7 @@ TERMIOS_BAUD = {300: termios.B300, 600: termios.B600, 1200: termios.B1200, 2400:
                 9600: termios.B9600, 19200: termios.B19200}  # fmt: skip
 INPUT_BYTES_MAX = 4096
 BLOCK_CHARACTERS = 256
-CHANGE_OVER_TRIES, CHANGE_OVER_EACH_S = 500, 0.001
+CHANGE_OVER_TRIES, CHANGE_OVER_EACH_S = 1500, 0.001
 STATUS_WORD = {"clock_invalid": 0x0002}
 MESSAGE = re.compile(rb"/\?[^!\r\n]*!\r\n|\x06[0-9]{3}\r\n|\x01[^\x01]*?\x03.|\x15", re.DOTALL)
 MESSAGE_OR_ACK = re.compile(MESSAGE.pattern + rb"|\x06(?![0-9])", re.DOTALL)
@@ -133,7 +133,7 @@ class MeterSide:
         if found := re.fullmatch(r"P[12]\x02\((.*)\)", text):
             self._open = self._site.password in (None, found[1])
             return b"\x06" if self._open else self._say(block("(ER02)"))
-        if found := re.fullmatch(r"R([56])\x02([^()]+)\((.*)\)", text):
+        if found := re.fullmatch(r"R([156])\x02([^()]+)\((.*)\)", text):
             return self._read(found[2], found[3], in_blocks=found[1] == "6")
         return self._say(block("(ER01)"))
 
@@ -185,10 +185,10 @@ class MeterSide:
         return [self._register(code) for code in codes]
 
     def _profile(self, argument: str) -> str:
-        stamps = argument.split(";")
-        if len(stamps) != 2 or not all(re.fullmatch(r"[012]\d{10}", stamp) for stamp in stamps):
+        try:
+            first, last = (_instant(stamp) for stamp in argument.split(";"))
+        except ValueError:
             return "P.01(ERROR)"
-        first, last = (_instant(stamp) for stamp in stamps)
         rows = self._meter.log(first, last, self._now())
         return "\r\n".join(line for part in _unbroken(rows) for line in self._profile_part(part)) or "P.01(ERROR)"
 
@@ -224,6 +224,8 @@ def _unbroken(rows: Sequence[LogRow]) -> Iterator[list[LogRow]]:
 
 def _instant(stamp: str) -> datetime:
     """`Syymmddhhmm` in British local time, or UTC where S is 2."""
+    if not re.fullmatch("[012][0-9]{10}", stamp):
+        raise ValueError(stamp)
     local = datetime.strptime(stamp[1:], "%y%m%d%H%M").replace(tzinfo=UTC)
     return local - timedelta(hours=1) if stamp[0] == "1" else local
 
