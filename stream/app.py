@@ -10,24 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import faust
 from faust.types import TP
 from yarl import URL
 
-from stream.catch_up import CatchUp, Store, instant_of_ms
-from stream.faults import FreezeGuard, end_at_once
+from stream.faults import FreezeGuard
 from stream.faust_patches import OrderedTables, StateTable, SteadyTransport, check_versions
 from stream.metrics import METRICS
-from stream.partition import Frame, Partition, Processor
+from stream.opening import Opened, Opening, instant_of_ms
+from stream.partition import Frame, Partition
 from stream.settings import STATES, WorkerSettings
 from stream.sink import Sink
 from stream.states import States
 
 log = logging.getLogger(__name__)
 
-MakeProcessor = Callable[[int, Mapping[str, bytes]], tuple[Processor, Store, Callable[..., None]]]
+MakeProcessor = Callable[[int, Mapping[str, bytes]], Opened]
 
 _REVOKE_COMMIT_S = 2.0
 
@@ -89,10 +90,7 @@ class FactsApp:
         await self._close()
         METRICS.rebalances.inc()
         for number, start in sorted(starts.items()):
-            try:
-                self.partitions[number] = self._opened(number, start)
-            except Exception as error:
-                end_at_once(f"facts[{number}]: cannot be opened", error)
+            self.partitions[number] = self._opened(number, start)
         METRICS.owned_partitions.set(len(starts))
         self.recovered = True
         log.info("working on %s", ", ".join(f"facts[{n}] from {start}" for n, start in sorted(starts.items())) or "nothing")
@@ -100,9 +98,9 @@ class FactsApp:
     def _opened(self, number: int, start: int) -> Partition:
         settings = self._settings
         states = States(lambda: self._states.data._db_for_partition(number), settings.changelog, number, self._sink)
-        processor, store, append = self._make(number, states)
+        opening = Opening(settings.kafka, settings.topics.facts, number, partial(self._make, number, states))
         partition = Partition(number, start, settings.topics, self._sink, self._guard)
-        partition.open(states, processor, CatchUp(settings.kafka, settings.topics.facts, number, store, append))
+        partition.open(states, opening)
         METRICS.halted.labels(number).set(0)
         METRICS.stalled.labels(number).set(0)
         return partition

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
-from metering.ledger import Change
 from metering.wire import DeadLetter, UnknownVersion, encode_change
-from stream.catch_up import CatchUp
 from stream.faults import FreezeGuard, end_at_once
 from stream.metrics import METRICS
+from stream.opening import Opening, Processor, Slice
 from stream.settings import Topics
 from stream.sink import KeyValue, Sink
 from stream.states import States
@@ -40,24 +38,6 @@ class Frame(NamedTuple):
     offset: int
     timestamp: datetime
     value: bytes
-
-
-class Slice(Protocol):
-    """What a processor makes of a frame, or of a part of a big one."""
-
-    @property
-    def changes(self) -> list[Change]: ...
-    @property
-    def states(self) -> dict[str, bytes]: ...
-    @property
-    def dead(self) -> list[DeadLetter]: ...
-
-
-class Processor(Protocol):
-    """The rules on one partition, as `stream.processor.Processor`."""
-
-    def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
-        """What follows from a frame. UnknownVersion where it is of a later version than this program knows."""
 
 
 class Output:
@@ -93,13 +73,13 @@ class Partition:
         self._guard = guard
         self._waiting: asyncio.Queue[Frame] = asyncio.Queue(FRAMES_WAITING)
         self._task: asyncio.Task[None] | None = None
-        self._catch_up: CatchUp | None = None
+        self._opening: Opening | None = None
         self._closed = False
 
-    def open(self, states: States, processor: Processor, catch_up: CatchUp) -> None:
-        """Begin to work. Before the first frame `catch_up` brings the fact store up to it."""
-        self._states, self._processor, self._catch_up = states, processor, catch_up
-        self._task = asyncio.create_task(self._work(), name=f"facts-{self.number}")
+    def open(self, states: States, opening: Opening) -> None:
+        """Begin to work, when `opening` has made the processor."""
+        self._states, self._opening = states, opening
+        self._task = asyncio.create_task(self._work(opening), name=f"facts-{self.number}")
 
     async def close(self) -> None:
         """Stop between two steps of what is being done; what is not done is for whoever has the partition next."""
@@ -109,8 +89,8 @@ class Partition:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._catch_up is not None:  # its thread may still be reading
-            await asyncio.to_thread(self._catch_up.stop)
+        if self._opening is not None:  # its thread may still be reading
+            await asyncio.to_thread(self._opening.stop)
         while not self._waiting.empty():  # lets go whoever waits in accept
             self._waiting.get_nowait()
 
@@ -123,10 +103,9 @@ class Partition:
         self._expected += 1
         await self._waiting.put(frame)
 
-    async def _work(self) -> None:
+    async def _work(self, opening: Opening) -> None:
         try:
-            if self._catch_up is not None:
-                await asyncio.to_thread(self._catch_up.run, self.position)
+            self._processor: Processor = await asyncio.to_thread(opening.run, self.position)
             while self.halted is None:
                 await self._do(await self._take())
         except asyncio.CancelledError:

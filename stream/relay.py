@@ -18,16 +18,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from metering.facts import AnyFact, Tick, meter_point_of
 from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame, encode_frame
-from stream.catch_up import instant_of_ms
 from stream.faults import FreezeGuard
 from stream.metrics import METRICS
+from stream.opening import instant_of_ms
 from stream.partition import encode_dead_letter
+from stream.processor import RELAY
 from stream.settings import WorkerSettings
 from stream.sink import Sink
 
 log = logging.getLogger(__name__)
-
-GATEWAY = "broadcast"  # the relay's own name as a sender; frames that carry `received_at` come from nobody else
 
 
 class Relay:
@@ -112,7 +111,7 @@ class Relay:
                 continue
             reason = f"a fact of the meter point {point} belongs into its own partition of the facts topic"
             letters.append(self._letter(message, number, reason, msgspec.json.encode(fact)))
-        return encode_frame(facts, GATEWAY, received_at) if facts else None
+        return encode_frame(facts, RELAY, received_at) if facts else None
 
     def _letter(self, message: Any, number: int | None, reason: str, payload: bytes) -> bytes:
         log.warning("%s offset %d: %s", message.topic, message.offset, reason)

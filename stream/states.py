@@ -12,9 +12,9 @@ from typing import Any
 
 from rocksdict import WriteBatch
 
+from stream.processor import OFFSET_BYTES
 from stream.sink import Sink
 
-OFFSET_BYTES = 8
 POSITION_KEY = b"__faust\0offset__"  # Faust's own: the changelog's offset up to which RocksDB has it
 
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from metering.facts import Tick
 from metering.wire import encode_frame
 from stream.metrics import METRICS
-from stream.relay import GATEWAY, Relay
+from stream.processor import RELAY
+from stream.relay import Relay
 from stream.settings import WorkerSettings
 from stream.sink import Sink
 
@@ -25,7 +26,7 @@ async def publish_ticks(settings: WorkerSettings, relay: Relay, sink: Sink) -> N
         if not relay.owner:
             await asyncio.sleep(min(1.0, settings.tick_s))
             continue
-        tick = encode_frame([Tick(now=datetime.now(UTC))], GATEWAY)
+        tick = encode_frame([Tick(now=datetime.now(UTC))], RELAY)
         await sink.send(settings.topics.broadcast, 0, [(None, tick)])
         METRICS.ticks.inc()
         await asyncio.sleep(settings.tick_s - time.time() % settings.tick_s + 0.01)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -90,7 +90,7 @@ class ToyCluster:
         self._workers.append(worker)
         return worker
 
-    def send(self, facts: list[AnyFact], partition: int | None = None, **frame: Any) -> None:
+    def send(self, facts: Sequence[AnyFact], partition: int | None = None, **frame: Any) -> None:
         """One frame of facts of one partition."""
         if partition is None:
             partition = partition_of(facts[0].meter_point, PARTITIONS)  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,6 +23,8 @@ from metering.facts import CalorificValue, Registered, Tick, meter_point_of
 from metering.ledger import Change, Tolerance
 from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame
 from storage.fact_store import SqliteFactStore, fact_store_path
+from stream.app import MakeProcessor
+from stream.opening import Opened
 from stream.settings import Topics, WorkerSettings
 from stream.worker import run_worker
 
@@ -39,7 +41,7 @@ class ToyProcessor:
     def __init__(self, partition: int, facts: SqliteFactStore, states: Mapping[str, bytes]) -> None:
         self.partition, self.facts, self.states = partition, facts, states
 
-    def append(self, offset: int, timestamp: datetime, value: bytes) -> None:
+    def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
         try:
             frame = decode_frame(value)
         except UnknownVersion:
@@ -52,7 +54,7 @@ class ToyProcessor:
 
     def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
         assert self.facts.next_offset() >= offset, f"the fact store lacks frames before {offset}"
-        self.append(offset, timestamp, value)
+        self.remember(offset, timestamp, value)
         try:
             frame = decode_frame(value)
         except UnknownVersion:
@@ -96,11 +98,12 @@ def record_of(point: str, count: int) -> Tolerance:
     )
 
 
-def make(settings: WorkerSettings) -> Any:
-    def processor(partition: int, states: Mapping[str, bytes]) -> Any:
+def make(settings: WorkerSettings) -> MakeProcessor:
+    """How a partition's toy processor is made."""
+
+    def processor(partition: int, states: Mapping[str, bytes]) -> Opened:
         store = SqliteFactStore(fact_store_path(settings.state_dir, partition))
-        toy = ToyProcessor(partition, store, states)
-        return toy, store, toy.append
+        return Opened(ToyProcessor(partition, store, states), store)
 
     return processor
 
