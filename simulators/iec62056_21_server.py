@@ -40,7 +40,7 @@ INPUT_BYTES_MAX = 4096
 BLOCK_CHARACTERS = 256
 CHANGE_OVER_TRIES, CHANGE_OVER_EACH_S = 1500, 0.001
 STATUS_WORD = {"clock_invalid": 0x0002}
-MESSAGE = re.compile(rb"/\?[^!\r\n]*!\r\n|\x06[0-9]{3}\r\n|\x01[^\x01]*?\x03.|\x15", re.DOTALL)
+MESSAGE = re.compile(rb"/\?[^!/\r\n]*!\r\n|\x06[0-9]{3}\r\n|\x01[^\x01]*?\x03.|\x15", re.DOTALL)
 MESSAGE_OR_ACK = re.compile(MESSAGE.pattern + rb"|\x06(?![0-9])", re.DOTALL)
 PARITY = bytes(c | 0x80 if c.bit_count() % 2 else c for c in range(128)) + bytes(range(128, 256))
 
