@@ -20,6 +20,7 @@ from msgspec import Meta
 from dailyread.settings import ConfigError, Secret, Table, environment, load, read_toml, settings
 from metering.facts import Name
 
+RESERVED_GATEWAYS = ("broadcast", "submit")
 Security = Literal["tls", "plaintext"]
 TopicName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="of A-Z a-z 0-9 . _ -")]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\s@]+):[0-9]{1,5}$", description="as host:port")]
@@ -195,6 +196,8 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     rules: Path | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.gateway in RESERVED_GATEWAYS:
+            yield "gateway", f'found "{self.gateway}", which the stream job and the commands call themselves; allowed: another'
         if not self.meters:
             yield "meters", "none; allowed: one `[[meters]]` table or more"
         points = [meter.meter_point for meter in self.meters]

@@ -20,6 +20,7 @@ from dailyread.kafka import check_topics, consumer
 from metering.facts import AnyFact, Tick, meter_point_of
 from metering.gasday import to_datetime, to_us
 from metering.wire import FrameError, UnknownVersion, canonical, decode_frame, partition_of
+from stream.processor import RELAY
 
 PROGRESS_EVERY_S = 2.0
 SILENT_S_MAX = 60.0
@@ -64,9 +65,12 @@ def received_facts(message: Appended, config: KafkaConfig) -> Iterator[AnyFact |
     except FrameError as error:
         yield str(error)
         return
+    broadcast = message.topic == config.topics.broadcast
+    if frame.received_at is not None and not broadcast and frame.gateway != RELAY:
+        yield f"gateway {frame.gateway} says when it was received; that is the broker's to say"
+        return
     for broken in frame.broken:
         yield f"fact {broken.number}: {broken.reason}"
-    broadcast = message.topic == config.topics.broadcast
     relayed = None if broadcast else frame.received_at
     received_at = relayed or to_datetime(message.timestamp_ms * 1000)
     for fact in frame.facts:

@@ -140,6 +140,7 @@ def test_a_mistake_says_what_is_allowed(tmp_path: Path, text: str, expected: str
         ('map = "hourly_log"', "", "map: missing"),
         ("tcp://127.0.0.1:502", "127.0.0.1:502", "allowed: tcp://host:port, serial:/dev/NAME"),
         ("device = 1", "device = 1\nbaud = 9601", "300, 600"),
+        ('gateway = "g"', 'gateway = "broadcast"', "call themselves; allowed: another"),
         (METER, METER + METER, 'two meters of the meter point "A"'),
         (METER, "", "meters: missing"),
         (METER, "[meters]\na = 1", "allowed: tables, each `[[meters]]`"),

@@ -157,13 +157,15 @@ def test_relayed_copies_are_exported_once_and_what_is_no_fact_is_reported(broker
     ahead = Tick(now=datetime(2090, 1, 1, tzinfo=UTC))
     wrong = (partition_of("P", 3) + 1) % 3
     broker_time.append(topics.facts, 0, b"no frame")
+    broker_time.append(topics.facts, 1, encode_frame([value], "gw", received_at))  # backdated by who may not
     broker_time.append(topics.facts, wrong, encode_frame([point], "gw"))
     broker_time.append(topics.facts, 0, encode_frame([ahead], "gw"))
     broker_time.append(topics.broadcast, 0, encode_frame([point, ahead], "gw"))
     done = broker_time.run("export")
     assert done.code == 0
-    assert "2 facts from 8 messages; 4 left out" in done.err
+    assert "2 facts from 9 messages; 5 left out" in done.err
     assert f"{topics.facts}[0] offset 1: left out: not a frame" in done.err
+    assert f"{topics.facts}[1] offset 1: left out: gateway gw says when it was received" in done.err
     assert f"belongs into partition {partition_of('P', 3)}" in done.err
     tick = json.loads(done.out.splitlines()[1])
     assert tick["now"] == tick["received_at"]
