@@ -16,7 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.facts import AnyFact, CalorificValue, GatewayStatus, Readings, Registered, Tick, meter_point_of
+from metering.facts import (
+    FIRST_GAS_DAY,
+    LAST_GAS_DAY,
+    AnyFact,
+    CalorificValue,
+    GatewayStatus,
+    Readings,
+    Registered,
+    Tick,
+    meter_point_of,
+)
 from metering.wire import decode_fact, encode_fact
 from storage.fact_store import FactStore, MemoryFactStore, OffsetGap, SqliteFactStore, fact_store_path
 from storage.sqlite import StoreError
@@ -130,7 +140,7 @@ REGISTERED = st.builds(
     Registered,
     received_at=INSTANTS,
     meter_point=st.sampled_from(POINTS),
-    gas_day=st.dates(),
+    gas_day=st.dates(FIRST_GAS_DAY, LAST_GAS_DAY),
     users=st.just(("u",)),
     ldz=st.sampled_from(LDZS),
     annual_quantity_kwh=st.decimals(0, 10**9, places=3),

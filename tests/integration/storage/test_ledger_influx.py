@@ -12,8 +12,7 @@ from storage.influx_client import Connection, InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
 from storage.ledger_store import LedgerStore
 from storage.offset_index import OffsetIndex
-from tests.integration.services import GivenInflux, InfluxServer
-from tests.integration.storage.buckets import fresh_bucket
+from tests.integration.storage.buckets import Influx, fresh_bucket
 from tests.storage.ledger_contract import (
     ACTUAL,
     MESSAGES,
@@ -26,8 +25,6 @@ from tests.storage.ledger_contract import (
     void,
 )
 
-Influx = InfluxServer | GivenInflux
-
 
 def unexpected(message: LedgerMessage, reason: str) -> None:
     raise AssertionError(f"refused: {message}: {reason}")
@@ -39,10 +36,16 @@ def open_store(
     return InfluxLedgerStore(InfluxClient(connection), OffsetIndex(index), refuse)
 
 
+@pytest.fixture
+def bucket(influx: Influx) -> Iterator[Connection]:
+    with fresh_bucket(influx) as made:
+        yield made
+
+
 class TestInflux(LedgerStoreContract):
     @pytest.fixture
-    def store(self, influx: Influx, tmp_path: Path) -> Iterator[LedgerStore]:
-        store = open_store(fresh_bucket(influx), tmp_path / "index.sqlite")
+    def store(self, bucket: Connection, tmp_path: Path) -> Iterator[LedgerStore]:
+        store = open_store(bucket, tmp_path / "index.sqlite")
         yield store
         store.close()
 
@@ -50,16 +53,15 @@ class TestInflux(LedgerStoreContract):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=MESSAGES)
 def test_influxdb_is_the_fold_of_the_messages_in_any_pieces(influx: Influx, messages: list[LedgerMessage]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        store = open_store(fresh_bucket(influx), Path(directory) / "index.sqlite")
+    with tempfile.TemporaryDirectory() as directory, fresh_bucket(influx) as bucket:
+        store = open_store(bucket, Path(directory) / "index.sqlite")
         for n in range(0, len(messages), 4):
             store.write(messages[n : n + 4])
         assert list(store.records()) == folded(messages)
         store.close()
 
 
-def test_a_late_message_changes_nothing_after_the_writer_was_started_again(influx: Influx, tmp_path: Path) -> None:
-    bucket = fresh_bucket(influx)
+def test_a_late_message_changes_nothing_after_the_writer_was_started_again(bucket: Connection, tmp_path: Path) -> None:
     store = open_store(bucket, tmp_path / "index.sqlite")
     store.write([put(ACTUAL, 7), void(RECONCILIATION, 7), put(REJECTED, 7)])
     store.close()
