@@ -41,6 +41,7 @@ EXCEPTIONS = {
     6: "device busy", 8: "memory parity error", 10: "gateway path unavailable", 11: "gateway target did not respond",
 }  # fmt: skip
 TOLERANCE_S = 60
+BUFFER_BYTES = 8 * 260
 
 
 class LineError(Exception):
@@ -57,24 +58,15 @@ class ModbusLine:
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self.lock = asyncio.Lock()
-        self._timeout_s = timeout_s
+        self._host, self._port, self._timeout_s = host, port, timeout_s
+        self._client: AsyncModbusTcpClient | None = None
         self._asking = False
-        self._client = AsyncModbusTcpClient(
-            host,
-            port=port,
-            timeout=timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._check_frame,
-            trace_connect=self._connection_changed,
-        )
 
     async def read(self, unit: int, table: Table, spans: Iterable[Span]) -> list[tuple[int, Sequence[int]]]:
         """The registers of these spans, each with its first address. Connects where it is not connected. Raises LineError."""
         try:
-            if not self._client.connected and not await self._client.connect():
-                raise NothingCame("no connection")
-            return [(span.first, await self._ask(unit, table, span)) for span in spans]
+            client = self._client or await self._connected()
+            return [(span.first, await self._ask(client, unit, table, span)) for span in spans]
         except ModbusException as error:
             self.close()
             raise NothingCame(f"no answer within {self._timeout_s:g} s") from error
@@ -85,10 +77,26 @@ class ModbusLine:
     def close(self) -> None:
         """Close the connection; the next `read` opens another."""
         self._asking = False
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
-    async def _ask(self, unit: int, table: Table, span: Span) -> Sequence[int]:
-        client = self._client
+    async def _connected(self) -> AsyncModbusTcpClient:
+        self._client = AsyncModbusTcpClient(
+            self._host,
+            port=self._port,
+            timeout=self._timeout_s,
+            retries=0,
+            reconnect_delay=0,
+            trace_packet=self._check_frame,
+            trace_connect=self._connection_changed,
+        )
+        self._client.ctx.max_buffer_size = BUFFER_BYTES  # its own would drop a late answer together with the one behind it
+        if not await self._client.connect():
+            raise NothingCame("no connection")
+        return self._client
+
+    async def _ask(self, client: AsyncModbusTcpClient, unit: int, table: Table, span: Span) -> Sequence[int]:
         request = client.read_holding_registers if table == "holding" else client.read_input_registers
         self._asking = True
         answer = await request(span.first, count=span.length, device_id=unit)
@@ -98,11 +106,12 @@ class ModbusLine:
 
     def _check_frame(self, sending: bool, data: bytes) -> bytes:
         """Called by pymodbus with all bytes not yet used; what it would stumble over fails the request here."""
-        if not sending and len(data) >= 9 and len(data) >= 6 + int.from_bytes(data[4:6], "big"):
-            wrong = _frame_error(data)
-            if wrong:
+        frame = data
+        while not sending and len(frame) >= 9 and len(frame) >= (end := 6 + int.from_bytes(frame[4:6], "big")):
+            if wrong := _frame_error(frame):
                 self._fail(LineError(wrong))
                 return b""
+            frame = frame[end:]
         return data
 
     def _connection_changed(self, connected: bool) -> None:
@@ -110,9 +119,8 @@ class ModbusLine:
             self._fail(NothingCame("the connection was closed"))
 
     def _fail(self, error: LineError) -> None:
-        waiting = self._client.ctx.response_future
-        if self._asking and not waiting.done():
-            waiting.set_exception(error)
+        if self._asking and self._client is not None and not self._client.ctx.response_future.done():
+            self._client.ctx.response_future.set_exception(error)
 
 
 def _frame_error(frame: bytes) -> str:

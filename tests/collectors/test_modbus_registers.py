@@ -1,0 +1,139 @@
+"""Registers to values and back, for every register map that comes with the project."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.modbus_maps import Archive, Instant, MapError, Number, known, register_map
+from collectors.modbus_registers import (
+    BadRegisters,
+    Span,
+    Words,
+    count_words,
+    header_of,
+    header_spans,
+    instant_s,
+    instant_words,
+    merged,
+    number_words,
+    record_spans,
+    records_of,
+)
+from tests.collectors.canned_modbus import archive_registers
+
+MAPS = known()
+ORDERS = st.sampled_from(("big", "little"))
+
+
+def words_of(registers: dict[int, int], spans: list[Span], order: str) -> Words:
+    return Words([(s.first, [registers.get(s.first + n, 0) for n in range(s.length)]) for s in spans], order)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("order", "words"), [("big", [0x0001, 0xE240]), ("little", [0xE240, 0x0001])])
+def test_the_word_order_is_the_maps(order: str, words: list[int]) -> None:
+    assert number_words(123456, 2, order) == words  # type: ignore[arg-type]
+    assert Words([(10, words)], order).unsigned(10, 2) == 123456  # type: ignore[arg-type]
+
+
+@given(
+    st.integers(946_684_800, 4_102_444_799), st.sampled_from(("unix_u32", "ymdhms")), ORDERS, st.sampled_from((0, 3600, -18000))
+)
+def test_an_instant_comes_back_as_it_was_written(at_s: int, kind: str, order: str, utc_offset_s: int) -> None:
+    instant = Instant(address=7, type=kind, utc_offset_s=utc_offset_s)  # type: ignore[arg-type]
+    words = Words([(7, instant_words(at_s, instant, order))], order)  # type: ignore[arg-type]
+    assert instant_s(words, instant) == at_s
+
+
+def test_a_date_that_does_not_exist_is_no_instant() -> None:
+    with pytest.raises(BadRegisters, match="register 7: month"):
+        instant_s(Words([(7, [2026, 13, 1, 0, 0, 0])], "big"), Instant(address=7, type="ymdhms"))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(1, 20)), min_size=1, max_size=12),
+    st.integers(20, 125),
+    st.integers(0, 30),
+)
+def test_merged_requests_cover_what_was_asked_within_the_limit(
+    parts: list[tuple[int, int]], max_count: int, max_gap: int
+) -> None:
+    spans = merged([Span(*part) for part in parts], max_count, max_gap)
+    for first, length in parts:
+        assert any(span.first <= first and first + length <= span.first + span.length for span in spans)
+    assert all(span.length <= max_count for span in spans)
+    assert len(spans) <= len(parts)
+
+
+@given(st.integers(1, 40), st.integers(0, 99), st.integers(1, 100), st.integers(40, 125))
+def test_no_request_cuts_a_record_and_all_are_asked_in_order_round_the_ring(
+    size: int, position: int, records: int, max_count: int
+) -> None:
+    here = {"type": "u16", "address": 0}
+    archive = Archive(
+        address=1000, capacity=100, record_registers=size + 5, newest=Number(**here), stored=Number(**here),  # type: ignore[arg-type]
+        newest_at=Instant(address=0, type="unix_u32"), at=Instant(address=0, type="unix_u32"), index=Number(**here),  # type: ignore[arg-type]
+    )  # fmt: skip
+    spans = record_spans(archive, position, records, max(max_count, size + 5))
+    seen = []
+    for span in spans:
+        assert span.length <= max(max_count, size + 5)
+        assert (span.first - 1000) % (size + 5) == 0
+        seen += [(span.first - 1000) // (size + 5) + n for n in range(span.length // (size + 5))]
+    assert seen == [(position + n) % 100 for n in range(records)]
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_every_map_reads_back_what_it_says(name: str) -> None:
+    map_ = register_map(name)
+    start_s = 1_790_000_000 // 3600 * 3600
+    rows = [(start_s + n * 3600, None if n == 2 else 1000 + n) for n in range(6)]
+    registers = archive_registers(map_, start_s + 20_000, rows, newest=2, status=["tamper"])
+    header = header_of(words_of(registers, header_spans(map_), map_.word_order), map_)
+    assert header == (start_s + 20_000, ("tamper",), 2, 6, rows[-1][0])
+    spans = record_spans(map_.archive, (2 - 5) % map_.archive.capacity, 6, map_.max_count)
+    records = records_of(words_of(registers, spans, map_.word_order), map_.archive, spans)
+    assert [(record.at_s, record.index) for record in records] == rows
+    assert all(span.length <= map_.max_count for span in spans)
+
+
+def test_a_count_above_the_limit_is_no_answer_and_missing_is_none() -> None:
+    map_ = register_map("pulse_recorder")
+    archive = map_.archive
+    spans = [Span(archive.address, archive.record_registers)]
+    base = {archive.address + n: word for n, word in enumerate(instant_words(1_790_000_000, archive.at, "little"))}
+
+    def read(count: int) -> int | None:
+        words = dict(enumerate(number_words(count, 2, "little"), archive.address + archive.index.address))
+        return records_of(words_of(base | words, spans, "little"), archive, spans)[0].index
+
+    assert read(99_999_999) == 99_999_999
+    assert read(0xFFFFFFFF) is None
+    with pytest.raises(BadRegisters, match="100000000 is above 99999999"):
+        read(100_000_000)
+
+
+def test_what_an_archive_cannot_say_of_itself_is_refused() -> None:
+    map_ = register_map("hourly_log")
+    registers = archive_registers(map_, 1_790_000_000, [(1_789_999_200, 5)], newest=3)
+    spans = header_spans(map_)
+    assert len(spans) == 1
+    with pytest.raises(BadRegisters, match="newest record at 1440 of 1440"):
+        header_of(words_of(registers | {map_.archive.newest.address: 1440}, spans, "big"), map_)
+    with pytest.raises(BadRegisters, match="1441 records stored, at most 1440 fit"):
+        header_of(words_of(registers | {map_.archive.stored.address: 1441}, spans, "big"), map_)
+
+
+def test_scaled_counts_are_ticks() -> None:
+    number = Number(address=0, type="u32", ticks=10)
+    assert count_words(1230, number, "big") == [0, 123]
+
+
+def test_a_map_that_is_not_there_or_is_wrong_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(MapError, match="known are hourly_log, pulse_recorder"):
+        register_map("nonsense")
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('title = "x"\nword_order = "middle"\n')
+    with pytest.raises(MapError, match="word_order"):
+        register_map(str(wrong))
