@@ -74,9 +74,7 @@ class Break:
 
 
 @dataclass(frozen=True, slots=True)
-class Identification:
-    """Who the meter is (mode C). `baud_character` stands for its highest speed."""
-
+class _Identity:
     manufacturer: str
     baud_character: str
     text: str
@@ -93,7 +91,12 @@ class Identification:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadoutFollows(Identification):
+class Identification(_Identity):
+    """Who the meter is (mode C). `baud_character` stands for its highest speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadoutFollows(_Identity):
     """The identification of a meter of mode A or B: its readout follows by itself, in mode B at `baud`."""
 
 

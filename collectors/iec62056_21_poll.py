@@ -35,6 +35,7 @@ from collectors.iec62056_21_messages import (
     PartAnswer,
     Password,
     Read,
+    ReadoutFollows,
     Refused,
     Said,
     Select,
@@ -61,9 +62,6 @@ class Timing:
     exchange_timeout_s: float = 60.0
     reaction_s: float | None = None
     attempts: int = 3
-
-
-PTY_TIMING = Timing(answer_timeout_s=0.3, exchange_timeout_s=5.0, reaction_s=0.0, attempts=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +208,7 @@ class _Session:
                 return heard
             if heard is None and isinstance(said, Select):
                 break  # at which speed would it hear us now?
-            if heard is not None and not isinstance(heard, AskedAgain):
+            if heard is not None and (isinstance(said, Continue) or not isinstance(heard, AskedAgain)):
                 raise PollError(self._meter.site, f"{_name(said)}: {_refusal(heard)}")
             cause = "no answer" if heard is None else "it does not understand"
             saying = Again() if isinstance(said, Continue) else said
@@ -250,7 +248,13 @@ def _name(said: Said) -> str:
 
 
 def _refusal(heard: Heard) -> str:
-    return f"refused: {heard.text}" if isinstance(heard, Refused) else f"answered by {type(heard).__name__.lower()}"
+    match heard:
+        case Refused(text):
+            return f"refused: {text}"
+        case ReadoutFollows():
+            return "a meter of mode A or B, which has no log to ask for"
+        case _:
+            return f"answered by {type(heard).__name__.lower()}"
 
 
 def day_readings(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import collectors
 from collectors.iec62056_21 import (
     FRAME_BYTES_MAX,
     TABLE,
@@ -245,3 +247,19 @@ def heard_in_pieces(damaged: bytes, size: int) -> list[Heard | RemoteError]:
         client.receive_data(damaged[n : n + size])
         heard += list(drain(client))
     return heard
+
+
+def diagram() -> str:
+    """The state table as a Mermaid diagram; Break, which leads from everywhere to IDLE, is left out."""
+    lines = ["stateDiagram-v2"]
+    for state, row in TABLE.items():
+        for following in dict.fromkeys(row.values()):
+            events = [kind.__name__ for kind, to in row.items() if to is following and kind is not Break]
+            if events:
+                lines.append(f"    {state.name} --> {following.name}: {', '.join(events)}")
+    return "\n".join(lines)
+
+
+def test_the_diagram_in_the_page_is_the_table() -> None:
+    page = (Path(collectors.__file__).parent / "iec62056_21.md").read_text()
+    assert f"```mermaid\n{diagram()}\n```" in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +17,7 @@ import msgspec
 import pytest
 
 from collectors.iec62056_21_data import MeterTime
-from collectors.iec62056_21_poll import PTY_TIMING, Iec62056Meter, Timing, read_day
+from collectors.iec62056_21_poll import Iec62056Meter, Timing, read_day
 from collectors.reading import DayReadings, PollError
 from collectors.serial_port import ADD_EVEN_PARITY, STRIP_EVEN_PARITY, SerialLine
 from metering.facts import ReferenceIndex
@@ -25,6 +26,7 @@ from simulators.faults import AnyFault, ClockOffset, Corrupt, Dead, Late, NotLog
 from simulators.iec62056_21_server import MeterSide, PtyServer
 from simulators.sites import Site, load_sites
 
+PTY_TIMING = Timing(answer_timeout_s=0.3, exchange_timeout_s=5.0, reaction_s=0.0, attempts=2)
 DAYS = GasDays()
 DAY = date(2026, 10, 5)
 LONG_DAY = date(2026, 10, 24)
@@ -295,6 +297,41 @@ def test_two_polls_of_one_line_wait_for_each_other(tmp_path: Path) -> None:
             assert both[0] == both[1]
 
     run(work)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_meter_that_says_anything_at_any_time_gives_its_readings_or_a_failed_poll(seed: int, tmp_path: Path) -> None:
+    """Now and then, instead of its answer: a NAK, a break, noise, an answer of before, a damaged one, or nothing."""
+    chance = random.Random(seed)
+    outcomes = set()
+
+    class Erratic(MeterSide):
+        said = b"\x15"
+
+        def hears(self, data: bytes, at_baud: int | None = None) -> bytes:
+            answer = super().hears(data, at_baud)
+            if chance.random() < 0.8:
+                self.said = answer
+                return answer
+            damaged = bytearray(answer or b"?")
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(7)
+            return chance.choice(
+                [b"\x15", b"\x06", b"\x01B0\x03q", b"\x00~\x02", self.said, bytes(damaged), b"", self.said + answer]
+            )
+
+    async def work() -> None:
+        async with rig(tmp_path, partial_blocks=True) as it:
+            it.server._side = Erratic(it.meter, it.site, lambda: it.now)
+            for _ in range(30):
+                try:
+                    readings = await it.read(timing=Timing(answer_timeout_s=0.05, reaction_s=0.0, attempts=3))
+                    assert readings.index == truth(it, readings.at)
+                    outcomes.add("readings")
+                except PollError:
+                    outcomes.add("failed")
+
+    run(work)
+    assert outcomes == {"readings", "failed"}
 
 
 def test_parity_is_added_checked_and_stripped() -> None:
