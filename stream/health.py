@@ -12,7 +12,7 @@ import msgspec
 
 from stream.metrics import exposition
 
-State = Literal["starting", "recovering", "running", "stalled", "halted"]
+State = Literal["starting", "recovering", "running", "kafka_away", "stalled", "halted"]
 
 
 class Notify(Protocol):
@@ -50,7 +50,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def well(self) -> bool:
         """Whether nobody needs to look."""
-        return self.state not in ("stalled", "halted")
+        return self.state not in ("kafka_away", "stalled", "halted")
 
 
 class HealthServer:

@@ -40,6 +40,8 @@ DEFINITIONS = (
            "Upgrade the stream job. The frames wait in the topic."),
     Metric("dailyread_stream_recovery_lag", Gauge, (), "Changelog records still to be read before work can begin.",
            "Stays: the worker cannot read the changelog; its log says why."),
+    Metric("dailyread_stream_kafka_away", Gauge, (), "1 while no broker answers.",
+           "See to the brokers and the network. Nothing is lost: gateways and this worker wait."),
     Metric("dailyread_stream_owned_partitions", Gauge, (), "Partitions that this worker has.",
            "0 on all workers: the group does not form; are the workers of one version and one group?"),
     Metric("dailyread_stream_rebalances", Counter, (), "How often the partitions were given out anew.",
@@ -66,6 +68,7 @@ class _Metrics:
     stalled: Gauge
     halted: Gauge
     recovery_lag: Gauge
+    kafka_away: Gauge
     owned_partitions: Gauge
     rebalances: Counter
     batch_seconds: Histogram

@@ -47,6 +47,7 @@ class Relay:
             auto_offset_reset="earliest",
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=session_ms // 6,
+            retry_backoff_ms=300,
         )
         self.halted: str | None = None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 
+_ANSWER_S = 3.0
 BATCH_BYTES = 512 * 1024  # below the broker's default limit of 1 MiB a batch
 
 KeyValue = tuple[bytes | None, bytes]
@@ -25,6 +27,7 @@ class Sink:
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
             max_request_size=2 * BATCH_BYTES,
+            retry_backoff_ms=300,
         )
 
     async def start(self) -> Self:
@@ -35,6 +38,14 @@ class Sink:
     async def stop(self) -> None:
         """Disconnect. What nobody awaits any more may not have been sent."""
         await self._producer.stop()
+
+    async def reachable(self) -> bool:
+        """Whether a broker answers within a few seconds."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return bool(await self._producer.client.force_metadata_update())
+        except TimeoutError:
+            return False
 
     async def send(
         self, topic: str, partition: int, records: Sequence[KeyValue], timestamp_ms: int | None = None

@@ -27,8 +27,10 @@ from stream.ticks import publish_ticks
 log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 4.0
-_CHATTY = ("faust", "mode", "aiokafka", "stream.faust_patches")  # the last logs as what it is made of
+# While Kafka is away aiokafka logs hundreds of lines a second. The last is Faust's too: it logs under its module's name.
+_QUIET = {"faust": logging.ERROR, "mode": logging.ERROR, "stream.faust_patches": logging.ERROR, "aiokafka": logging.CRITICAL}
 _LOOK_EVERY_S = 1.0
+_KAFKA_EVERY_S = 2.0
 RECOVERY = "recovery of the states"
 
 
@@ -44,8 +46,8 @@ async def _run(settings: WorkerSettings, make: MakeProcessor, notify: Notify) ->
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     code = 1
     if not log.isEnabledFor(logging.DEBUG):
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        for name, level in _QUIET.items():
+            logging.getLogger(name).setLevel(level)
     try:
         code = await _Worker(settings, make, notify).run(stop)
     except Exception as error:
@@ -63,7 +65,7 @@ class _Worker:
         self._sink = Sink(settings.aiokafka)
         self._facts = FactsApp(settings, make, self._sink, guard)
         self._relay = Relay(settings, settings.aiokafka, self._sink, guard)
-        self._watch = Watch(settings, self._facts, self._relay, notify)
+        self._watch = Watch(settings, self._facts, self._relay, self._sink, notify)
         if settings.web is not None:
             HealthServer(settings.web, self._watch.health)
 
@@ -87,7 +89,7 @@ class _Worker:
         return 0 if stop.is_set() else 1
 
     def _services(self) -> list[Coroutine[Any, Any, Any]]:
-        services = [self._run_app(), self._commit(), self._relay.run(), self._watch.run()]
+        services = [self._run_app(), self._commit(), self._relay.run(), self._watch.run(), self._watch.run_kafka()]
         if self._settings.time == "broker":
             services.append(publish_ticks(self._settings, self._relay, self._sink))
         return services
@@ -106,9 +108,11 @@ class _Worker:
 class Watch:
     """Sees that what is to move does move, and tells people, Prometheus and systemd."""
 
-    def __init__(self, settings: WorkerSettings, facts: FactsApp, relay: Relay, notify: Notify) -> None:
+    def __init__(self, settings: WorkerSettings, facts: FactsApp, relay: Relay, sink: Sink, notify: Notify) -> None:
         self._settings = settings
+        self._sink = sink
         self._notify = notify
+        self._away = False
         self._facts = facts
         self._relay = relay
         self._moved: dict[str, tuple[int, float]] = {}  # what -> where it is, when it got there
@@ -139,6 +143,19 @@ class Watch:
             if not self._stalled:
                 self._notify.alive()
 
+    async def run_kafka(self) -> None:
+        """See every few seconds whether Kafka is there, until cancelled; one line when it goes, one when it is back."""
+        servers = ", ".join(self._settings.aiokafka["bootstrap_servers"])
+        while True:
+            away = not await self._sink.reachable()
+            if away and not self._away:
+                log.warning("Kafka at %s is away; what is being done waits for it", servers)
+            elif self._away and not away:
+                log.info("Kafka is back")
+            self._away = away
+            METRICS.kafka_away.set(away)
+            await asyncio.sleep(_KAFKA_EVERY_S)
+
     def _look(self, now_s: float) -> None:
         partitions = self._facts.partitions
         remaining = self._facts.recovery_lag()
@@ -156,7 +173,7 @@ class Watch:
 
     def _is_stalled(self, what: str, position: int, lag: int, now_s: float) -> bool:
         """Whether there is lag and nothing has moved for long; says so once."""
-        if lag == 0 or self._moved.get(what, (None, 0.0))[0] != position:
+        if lag == 0 or self._away or self._moved.get(what, (None, 0.0))[0] != position:
             self._moved[what] = (position, now_s)
         since_s = now_s - self._moved[what][1]
         stalled = since_s > self._settings.stalled_after_s
@@ -171,6 +188,8 @@ class Watch:
             return "halted"
         if self._stalled:
             return "stalled"
+        if self._away:
+            return "kafka_away"
         if self._facts.recovered:
             return "running"
         return "recovering" if self._started else "starting"

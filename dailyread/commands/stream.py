@@ -6,7 +6,7 @@ import argparse
 import logging
 import signal
 import sys
-import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -59,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
     notify = Notifier()
     settings = worker_settings(config)
     try:
-        if not _topics_are_right(config, settings.changelog, notify):
-            return 0
+        _wait_for_topics(config, settings.changelog, notify)
     except TopicsError as error:
         for difference in error.differences:
             print(difference, file=sys.stderr)
@@ -91,14 +90,13 @@ def open_partition(settings: WorkerSettings, rules: Rules, number: int, states: 
     return Opened(Processor(number, facts, states, rules, settings.topics.facts, settings.partitions), facts)
 
 
-def _topics_are_right(config: StreamConfig, changelog: str, notify: Notifier) -> bool:
-    """Waits for Kafka, and checks the topics; False where it was told to stop before. TopicsError where they are wrong."""
-    stop = threading.Event()
+def _wait_for_topics(config: StreamConfig, changelog: str, notify: Notifier) -> None:
+    """Waits for Kafka, and checks the topics. TopicsError where they are wrong; SystemExit where it was told to stop."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: sys.exit(0))
     notify.ready()
     away = False
-    while not stop.is_set():
+    while True:
         try:
             _check(config, changelog)
         except (KafkaError, OSError) as error:
@@ -107,12 +105,11 @@ def _topics_are_right(config: StreamConfig, changelog: str, notify: Notifier) ->
                 log.warning("Kafka at %s is away: %s; trying until it is back", servers, error)
             away = True
             notify.alive()
-            stop.wait(RETRY_S)
+            time.sleep(RETRY_S)
             continue
         if away:
             log.info("Kafka is back")
-        return True
-    return False
+        return
 
 
 def _check(config: StreamConfig, changelog: str) -> None:
