@@ -7,7 +7,8 @@ import asyncio
 import logging
 import sys
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -29,13 +30,14 @@ from simulators.serve import Service, all_others_wait, ends_at, feed, serve
 from simulators.sites import DEMO_SITES, Sites, SitesError, load_sites
 from stream.embedded import EmbeddedJob, Frame
 
-HELP = """Run the main job without any server: simulated meters on real sockets and serial lines, collectors that poll them as they
-would poll real ones, the rules, the ledger in SQLite; Gas Days pass in virtual time. At the end: a table, a report with plots,
-and the ledger beside the meters' truth, Day by Day. Exit code 1 where the ledger contradicts the truth."""
+HELP = """Run the main job without any server: simulated meters on real sockets and serial lines, collectors that poll
+them as they would poll real ones, the rules, the ledger in SQLite; Gas Days pass in virtual time. At the end: a table, a
+report with plots, and the ledger beside the meters' truth, Day by Day. Exit code 1 where the ledger contradicts the truth."""
 
 log = logging.getLogger(__name__)
 GATEWAY = "demo"
 PENDING_MOST = 10_000
+Seen = Callable[[date, Mapping[str, int]], None]
 
 
 @dataclass
@@ -79,6 +81,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _demo(sites: Sites, directory: Path, html: Path) -> int:
+    async with AsyncExitStack() as stack:
+        with Progress("demo", len(sites.gas_days())) as progress:
+            demo = await stack.enter_async_context(embedded_run(sites, directory, progress.update))
+        return _report(demo, html)
+
+
+@asynccontextmanager
+async def embedded_run(sites: Sites, directory: Path, seen: Seen) -> AsyncIterator[Demo]:
+    """Let the sites' Gas Days pass, all in this process; gives the run when they have passed, its job still open.
+
+    `seen` is told the Gas Day and the counts as they go on. `directory` takes the job's files.
+    """
     days = GasDays()
     clock = SteppedClock(sites.starts_at())
     async with AsyncExitStack() as stack:
@@ -87,12 +101,11 @@ async def _demo(sites: Sites, directory: Path, html: Path) -> int:
         job = EmbeddedJob(directory, Rules())
         stack.callback(job.close)
         demo = Demo(sites, service, job, ends_at(sites, days))
-        with Progress("demo", len(sites.gas_days())) as progress:
-            await _collect(demo, clock, directory, days, progress)
-        return _report(demo, html)
+        await _collect(demo, clock, directory, days, seen)
+        yield demo
 
 
-async def _collect(demo: Demo, clock: SteppedClock, directory: Path, days: GasDays, progress: Progress) -> None:
+async def _collect(demo: Demo, clock: SteppedClock, directory: Path, days: GasDays, seen: Seen) -> None:
     """Let the Gas Days pass: collectors poll into the outbox, and the job takes what is in it, as it would from Kafka."""
     outbox = Outbox(directory / "outbox.sqlite", GATEWAY)
     me = clock.join("demo")
@@ -105,7 +118,7 @@ async def _collect(demo: Demo, clock: SteppedClock, directory: Path, days: GasDa
             await all_others_wait_or_end(clock, me, polling)
             outbox.put(facts, received_at)
             drain(outbox, demo.job)
-            progress.update(date.fromordinal(days.day_of(to_us(received_at))), _counts(gateway.counters, demo.job))
+            seen(date.fromordinal(days.day_of(to_us(received_at))), _counts(gateway.counters, demo.job))
 
         await feed(demo.sites, me, give, days)
         gateway.stop()
