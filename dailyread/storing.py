@@ -16,6 +16,8 @@ from dailyread.kafka import TopicsError
 from dailyread.ledger_topic import KafkaLedger, LedgerChanged
 from dailyread.metrics_page import serve_metrics
 from dailyread.sdnotify import Notifier
+from metering.gasday import GasDays
+from metering.rules import Rules, load
 from storage.influx_client import Connection, InfluxClient, NeedsAttention
 from storage.metrics import exposition
 from storage.offset_index import OffsetIndex
@@ -75,9 +77,9 @@ def influx_or_exit(config: StreamConfig) -> InfluxConfig:
 
 def run_writer(config: StreamConfig, once: bool, web: tuple[str, int] | None = None) -> int:
     """Writes the ledger topic to InfluxDB until a signal, or with `once` until all of it is written; the exit code."""
-    influx = influx_or_exit(config)
+    influx, gas_days = influx_or_exit(config), _calendar_or_exit(config)
     try:
-        return _Run(config, influx, once, web).run()
+        return _Run(config, influx, gas_days, once, web).run()
     except Stopped:
         return 0
     except NeedsAttention as error:
@@ -88,8 +90,11 @@ def run_writer(config: StreamConfig, once: bool, web: tuple[str, int] | None = N
 
 
 class _Run:
-    def __init__(self, config: StreamConfig, influx: InfluxConfig, once: bool, web: tuple[str, int] | None) -> None:
+    def __init__(
+        self, config: StreamConfig, influx: InfluxConfig, gas_days: GasDays, once: bool, web: tuple[str, int] | None
+    ) -> None:
         self._config = config
+        self._gas_days = gas_days
         self._influx = influx
         self._once = once
         self._web = web
@@ -103,7 +108,7 @@ class _Run:
         try:
             self._notify.ready()
             topic = self._open(index)
-            writer = LedgerWriter(topic, client, index)
+            writer = LedgerWriter(topic, client, index, self._gas_days)
             self._serve(writer, topic, client)
             self._loop(writer, topic)
             counts = writer.counts
@@ -163,6 +168,15 @@ def _values(writer: LedgerWriter, topic: KafkaLedger, client: InfluxClient) -> C
         })  # fmt: skip
 
     return page
+
+
+def _calendar_or_exit(config: StreamConfig) -> GasDays:
+    """When Gas Days start, by the configured rules; a mistake in them ends the program with exit code 2."""
+    try:
+        return (Rules() if config.rules is None else load(config.rules.read_bytes())).calendar()
+    except (OSError, ValueError) as error:
+        print(f"{config.rules}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _connection(influx: InfluxConfig) -> Connection:

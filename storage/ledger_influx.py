@@ -31,8 +31,8 @@ class Counts:
 class InfluxLedgerStore:
     """The ledger in a bucket. What InfluxDB refuses goes to `refuse` with the reason, before `write` returns.
 
-    `write` waits while InfluxDB is away, and raises NeedsAttention where a person must act. Closing it closes the client
-    and the index.
+    `write` waits while InfluxDB is away, and raises NeedsAttention where a person must act; `records` raises InfluxError.
+    `gas_days` says when a Gas Day starts, which is the time of its points. Closing the store closes client and index.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class InfluxLedgerStore:
         client: InfluxClient,
         index: OffsetIndex,
         refuse: Callable[[LedgerMessage, str], None],
-        gas_days: GasDays | None = None,
+        gas_days: GasDays,
     ) -> None:
         self.client = client
         self.index = index
         self.counts = Counts()
         self._refuse = refuse
-        self._lines = Lines(gas_days or GasDays())
+        self._lines = Lines(gas_days)
 
     def write(self, messages: Sequence[LedgerMessage]) -> None:
         fresh = self._fresh(latest(messages))

@@ -53,7 +53,7 @@ class WriterCounts:
 class LedgerWriter:
     """Writes batches of messages. `positions` is where to go on in each partition; partitions not in it from the start."""
 
-    def __init__(self, topic: LedgerTopic, client: InfluxClient, index: OffsetIndex, gas_days: GasDays | None = None) -> None:
+    def __init__(self, topic: LedgerTopic, client: InfluxClient, index: OffsetIndex, gas_days: GasDays) -> None:
         self.positions = index.positions()
         self.dead = 0
         self.store = InfluxLedgerStore(client, index, self._refused, gas_days)

@@ -15,6 +15,7 @@ from kafka import KafkaProducer, TopicPartition
 
 from dailyread.config import KafkaConfig, TopicNames
 from dailyread.kafka import admin, consumer, create_topics, wanted_topics
+from metering.gasday import GasDays
 from metering.ledger import AnyRecord
 from metering.wire import DeadLetter, LedgerMessage, encode_key, partition_of
 from storage.influx_client import Connection, InfluxClient
@@ -119,7 +120,7 @@ class LedgerCluster:
         """What InfluxDB holds."""
         with tempfile.TemporaryDirectory() as folder:
             index = OffsetIndex(Path(folder) / "none.sqlite")
-            store = InfluxLedgerStore(InfluxClient(self.bucket), index, lambda *_: None)
+            store = InfluxLedgerStore(InfluxClient(self.bucket), index, lambda *_: None, GasDays())
             found = list(store.records())
             store.close()
         return found

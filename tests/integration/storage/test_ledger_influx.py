@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from metering.gasday import GasDays
 from metering.wire import LedgerMessage
 from storage.influx_client import Connection, InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
@@ -33,7 +34,7 @@ def unexpected(message: LedgerMessage, reason: str) -> None:
 def open_store(
     connection: Connection, index: Path, refuse: Callable[[LedgerMessage, str], None] = unexpected
 ) -> InfluxLedgerStore:
-    return InfluxLedgerStore(InfluxClient(connection), OffsetIndex(index), refuse)
+    return InfluxLedgerStore(InfluxClient(connection), OffsetIndex(index), refuse, GasDays())
 
 
 @pytest.fixture
