@@ -39,6 +39,8 @@ def read_facts(lines: Iterable[bytes], *, received: bool = True) -> Iterator[Any
             continue
         if received and fact.received_at is None:
             yield BadLine(number, "received_at: missing; an RFC 3339 instant with an offset is needed")
+        elif fact.received_at is not None and not 1970 <= fact.received_at.year < 2200:
+            yield BadLine(number, f"received_at: {fact.received_at.isoformat()} is not in the years 1970 to 2199")
         else:
             yield fact
 

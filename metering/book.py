@@ -1,39 +1,47 @@
-"""What the engine holds of one Gas Day, and of a Supply Meter Point's reference facts."""
+"""What the engine holds of one Gas Day, and of a Supply Meter Point's reference facts. Nothing here decides.
+
+Volumes are in litres, quantities in watt-hours, instants in microseconds, Gas Days ordinals.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from metering.batch import Batch, Reading, Setting
+from metering.batch import Batch, Reading, Setting, judge
 from metering.facts import CalorificValue, MeterFitted, Readings, Registered
-from metering.gasday import GasDays, to_us
-from metering.ledger import Key, Rejected
+from metering.gasday import GasDays, to_datetime, to_us
+from metering.ledger import Key, Rejected, Tolerance
 from metering.rules import Rules
 from metering.standing import Standing
 from metering.volumes import Register
-from metering.wire import canonical
+from metering.wire import canonical, decode_fact
 
 OPEN, ACTUAL, DEEMED, ASSUMED = range(4)
 NOT_DETERMINED, RESTORED, APPORTIONED = range(3)
 DEEMED_DAYS = 7  # the registration date and the six Days after it (4.2.6)
 
-Belief = tuple[bool, "int | None", bool, int, "int | None", "int | None"]
+Belief = tuple[bool, int | None, bool, int, int | None, int | None]
 
 
 class Book:
     """One Gas Day: its batch, the standing reading of its start, how it was closed out, what was determined later.
 
-    Volumes in litres, quantities in watt-hours, instants in microseconds. Nothing here decides; `point.py` does.
+    `pieces` are the batch's facts as they came: when each was received, and its packed bytes. `batch` is what was judged
+    of them, if it has been; `ran`, `failed` and `tolerances` outlive it. `packed` keeps the state's bytes of a Day that has not
+    changed.
     """
 
     __slots__ = (
-        "batch", "by_11", "closed", "closed_l", "deemed_wh", "determined", "determined_l", "flagged", "pieces", "rejected",
-        "shown", "since_us", "start", "valid", "valid_at_us",
+        "batch", "by_11", "closed", "closed_l", "deemed_wh", "determined", "determined_l", "failed", "flagged", "packed",
+        "pieces", "ran", "rejected", "shown", "since_us", "start", "tolerances", "valid", "valid_at_us",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.pieces: list[Readings] = []
+        self.pieces: list[tuple[int, bytes]] = []
         self.batch: Batch | None = None
+        self.ran = 0
+        self.failed = 0
+        self.tolerances: tuple[Tolerance, ...] = ()
         self.start: Standing | None = None
         self.rejected: list[Rejected] = []
         self.flagged = 0
@@ -46,45 +54,71 @@ class Book:
         self.determined = NOT_DETERMINED
         self.determined_l: int | None = None
         self.since_us: int | None = None
-        self.shown: set[Key] = set()
+        self.shown: frozenset[Key] = frozenset()  # the records of the Day that were given out, but for the `day` record
+        self.packed: bytes | None = None
 
     def belief(self) -> Belief:
-        """What changes of a Day without a batch of its own: kept once an instant, so that `since` and `valid_at` are right."""
+        """What is believed of the Day: remembered once an instant, so that `since` and `valid_at` are right."""
         return (self.valid, self.valid_at_us, self.by_11, self.determined, self.determined_l, self.since_us)
 
+    def judged(self, day: int, setting: Setting) -> Batch:
+        """The batch, judged if it has not been."""
+        if self.batch is None:
+            self.batch = judge(day, sorted(self.readings(), key=order), setting)
+            self.ran, self.failed, self.tolerances = self.batch.ran, self.batch.failed, self.batch.tolerances
+        return self.batch
+
+    def readings(self) -> list[Readings]:
+        """The pieces as facts."""
+        facts = (decode_fact(packed, to_datetime(received_us)) for received_us, packed in self.pieces)
+        return [fact for fact in facts if isinstance(fact, Readings)]
+
     @property
-    def failed(self) -> bool:
-        """A Failed Daily Read Day: closed out, and not as actual."""
-        return self.closed in (DEEMED, ASSUMED)
+    def failed_day(self) -> bool:
+        """A Failed Daily Read Day: closed out, and not as actual (4.4.2)."""
+        return self.closed >= DEEMED
 
 
 class Reference:
-    """The reference facts of a point as far as they were received: registrations, the meter, calorific values."""
+    """The reference facts of a point as far as they were received: registrations, the meter, calorific values.
+
+    `version` goes up with every change, for whoever keeps what follows from them.
+    """
 
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.registrations: list[Registered] = []
         self.fitted: MeterFitted | None = None
         self.values: dict[tuple[str, int], list[CalorificValue]] = {}
+        self.version = 0
+        self.packed: tuple[int, bytes] | None = None  # the state's bytes, and the version they are of
         self._of_day: dict[int, Registered | None] = {}
+        self._close_out_us: dict[int, int] = {}
         self._setting: Setting | None = None
 
     def take(self, fact: Registered | MeterFitted | CalorificValue) -> bool:
         """Add a fact, in the order of receipt; whether it changes anything."""
         if isinstance(fact, CalorificValue):
-            known = self.values.setdefault((fact.ldz, fact.gas_day.toordinal()), [])
-            if any(each.mj_per_m3 == fact.mj_per_m3 for each in known):
-                return False
-            known.append(fact)
-            known.sort(key=_received)
-            return True
+            return self._take_value(fact)
         if isinstance(fact, Registered):
             self.registrations.append(fact)
-            self.registrations.sort(key=lambda each: (each.gas_day, *_received(each)))
+            self.registrations.sort(key=lambda each: (each.gas_day, *order(each)))
         else:
             self.fitted = self._first_meter(fact)
+        self.version += 1
         self._of_day.clear()
+        self._close_out_us.clear()
         self._setting = None
+        return True
+
+    def _take_value(self, fact: CalorificValue) -> bool:
+        known = self.values.setdefault((fact.ldz, fact.gas_day.toordinal()), [])
+        if any(each.mj_per_m3 == fact.mj_per_m3 for each in known):
+            return False  # a copy counts at the earliest receipt
+        known.append(fact)
+        if len(known) > 1:
+            known.sort(key=order)
+        self.version += 1
         return True
 
     def _first_meter(self, fact: MeterFitted) -> MeterFitted:
@@ -92,7 +126,13 @@ class Reference:
         held = self.fitted
         if held is None or (held.meter, held.at) == (fact.meter, fact.at):
             return fact
-        return min(held, fact, key=lambda each: (each.at, _received(each)))
+        return min(held, fact, key=lambda each: (each.at, order(each)))
+
+    def forget_values_before(self, day: int) -> None:
+        """Let go of the calorific values of earlier Days."""
+        if any(key[1] < day for key in self.values):
+            self.values = {key: values for key, values in self.values.items() if key[1] >= day}
+            self.version += 1
 
     @property
     def registered(self) -> int | None:
@@ -106,28 +146,25 @@ class Reference:
             self._of_day[day] = found[-1] if found else None
         return self._of_day[day]
 
-    def known_us(self, day: int) -> int:
-        """When we first came to know that the point is registered on the Day."""
-        return min(
-            to_us(each.received_at)
-            for each in self.registrations
-            if each.gas_day.toordinal() <= day and each.received_at is not None
-        )
-
     def close_out_us(self, day: int) -> int:
         """When the Day is closed out: its Exit Close-Out, or that of the Day in which we came to know of it, the later."""
-        days = self.days
-        return max(days.exit_close_out_us(day), days.exit_close_out_us(days.day_of(self.known_us(day))))
+        known = self._close_out_us.get(day)
+        if known is None:
+            known_us = min(
+                to_us(each.received_at)
+                for each in self.registrations
+                if each.gas_day.toordinal() <= day and each.received_at is not None
+            )
+            days = self.days
+            known = max(days.exit_close_out_us(day), days.exit_close_out_us(days.day_of(known_us)))
+            self._close_out_us[day] = known
+        return known
 
     def calorific_value(self, day: int) -> Decimal | None:
         """The calorific value of the Day's LDZ, MJ/m³, as last received; None where none was."""
         registered = self.of(day)
         known = self.values.get((registered.ldz, day)) if registered is not None else None
         return known[-1].mj_per_m3 if known else None
-
-    def forget_values_before(self, day: int) -> None:
-        """Let go of the calorific values of earlier Days."""
-        self.values = {key: values for key, values in self.values.items() if key[1] >= day}
 
     @property
     def setting(self) -> Setting:
@@ -147,6 +184,7 @@ class Reference:
 
     @property
     def fitted_us(self) -> int:
+        """The instant from which the meter counts as fitted; 0 where none is."""
         day = self.fitted_day
         return 0 if day is None else self.days.start_us(day)
 
@@ -163,5 +201,6 @@ class Reference:
         return registered is not None and registered <= day < registered + DEEMED_DAYS
 
 
-def _received(fact: Registered | MeterFitted | CalorificValue) -> tuple[int, bytes]:
+def order(fact: Registered | MeterFitted | CalorificValue | Readings) -> tuple[int, bytes]:
+    """The order of facts: by receipt, then by canonical encoding."""
     return (0 if fact.received_at is None else to_us(fact.received_at), canonical(fact))

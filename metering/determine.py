@@ -98,8 +98,8 @@ class _Determination:
         held = {*pieces, *self.kept, *self.fixed, *([fitted] if fitted is not None else [])}
         books = point.books = {day: Book() for day in sorted({*held, *(day + 1 for day in held)})}
         for day, book in books.items():
-            book.pieces = pieces.get(day, [])
-            book.batch = judge(day, book.pieces, setting)
+            book.batch = judge(day, pieces.get(day, []), setting)
+            book.ran, book.failed, book.tolerances = book.batch.ran, book.batch.failed, book.batch.tolerances
             self._carry(day, book)
         fitting = point.reference.fitting()
         offered = {
@@ -162,7 +162,7 @@ class _Determination:
         """Volumes of Failed Days that have none yet, as far as what they rest on is known."""
         for day in sorted(point.books):
             book = point.books[day]
-            if not book.failed or book.closed_l is not None:
+            if not book.failed_day or book.closed_l is not None:
                 continue
             value, week_before = point.reference.calorific_value(day), point.books.get(day - WEEK)
             if book.closed == DEEMED and value is not None and book.deemed_wh is not None:
@@ -177,7 +177,7 @@ class _Determination:
         for first, end in pairwise(stands):
             start, stop = point.start(first), point.start(end)
             books = [point.books.get(day, Book()) for day in range(first, end)]
-            if start is None or stop is None or not all(book.failed for book in books):
+            if start is None or stop is None or not all(book.failed_day for book in books):
                 continue
             volume_l = point.volume_l(start, stop)
             weights = [book.closed_l for book in books if book.closed_l is not None]

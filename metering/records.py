@@ -26,15 +26,19 @@ BOUNDARY_RULES = BIT["boundary_mismatch"] | BIT["negative_advance"] | BIT["exces
 def changes_of(point: Point, day: int) -> list[Change]:
     """The records of a Day as they are now, and a void for each that was there before and no longer holds."""
     book = point.books[day]
-    records: list[AnyRecord] = [*book.rejected, *point.batch(day).tolerances]
+    beside: list[AnyRecord] = [*book.rejected, *book.tolerances]
+    changes: list[Change] = []
     if point.appeared(day):
-        records.append(day_record(point, day, book))
+        changes.append(day_record(point, day, book))
         if (reconciliation := reconciliation_record(point, day, book)) is not None:
-            records.append(reconciliation)
-    keys = {record.key() for record in records}
-    gone = sorted(book.shown - keys)
-    book.shown = keys
-    return [*records, *(Void(key) for key in gone)]
+            beside.append(reconciliation)
+    if beside or book.shown:
+        keys = frozenset(record.key() for record in beside)
+        gone = sorted(book.shown - keys)
+        book.shown = keys
+        changes += beside
+        changes += [Void(key) for key in gone]
+    return changes
 
 
 def day_record(point: Point, day: int, book: Book) -> Day:
@@ -79,8 +83,7 @@ def reconciliation_record(point: Point, day: int, book: Book) -> Reconciliation 
 
 def _rules(point: Point, day: int, book: Book, quantity: int | None) -> tuple[int, int]:
     """Which rules ran on the Day and which failed, as bit sets."""
-    batch = point.batch(day)
-    ran, failed = batch.ran, batch.failed | book.flagged
+    ran, failed = book.ran, book.failed | book.flagged
     if book.start is not None and point.start(day + 1) is not None:
         ran |= BOUNDARY_RULES
     registered = point.reference.of(day)

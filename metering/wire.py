@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import accumulate, pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -36,6 +36,9 @@ VERSION = 1
 FRAME_BYTES_MAX = 256 * 1024
 
 
+NOT_A_FACT = (msgspec.MsgspecError, OverflowError, ValueError, TypeError, RecursionError)  # what `decode_entry` may raise
+
+
 class FrameError(ValueError):
     """The message is not a frame, or a frame that is broken."""
 
@@ -54,7 +57,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     signature: bytes
 
 
-class _PackedReadings(msgspec.Struct, array_like=True, frozen=True):
+class PackedReadings(msgspec.Struct, array_like=True, frozen=True):
     """`Readings` in columns. `step` is the spacing of the instants in microseconds, or each spacing where they differ.
     `index` and `unconverted` hold the first value and then differences, where `delta` and all are integers."""
 
@@ -75,9 +78,17 @@ class _PackedReadings(msgspec.Struct, array_like=True, frozen=True):
     outbox: str | None = None
     sequence: int | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether there are only indexes, all of them, and nothing beside that could be wrong."""
+        return (
+            self.delta and len(self.index) > 1 and not self.status and self.unconverted is None
+            and self.reference_index is None and self.interval_m3 is None
+        )  # fmt: skip
+
 
 _Other: TypeAlias = CalorificValue | Registered | MeterFitted | PollFailed | GivenUp | GatewayStatus | Tick
-_Packed: TypeAlias = _PackedReadings | _Other
+_Packed: TypeAlias = PackedReadings | _Other
 
 
 class _Payload(msgspec.Struct, array_like=True, frozen=True):
@@ -85,6 +96,14 @@ class _Payload(msgspec.Struct, array_like=True, frozen=True):
 
     received_at_us: int | None
     facts: list[msgspec.Raw]
+
+
+class OpenFrame(NamedTuple):
+    """A frame whose entries are not decoded: the gateway, a relay's `received_at`, and each entry's bytes."""
+
+    gateway: str
+    received_at: datetime | None
+    entries: list[bytes]
 
 
 class BrokenFact(msgspec.Struct, frozen=True):
@@ -108,7 +127,7 @@ _encoder = msgspec.msgpack.Encoder()
 _canonical = msgspec.msgpack.Encoder(order="deterministic")
 _decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
 _decode_payload = msgspec.msgpack.Decoder(_Payload).decode
-_decode_readings = msgspec.msgpack.Decoder(_PackedReadings).decode
+_decode_readings = msgspec.msgpack.Decoder(PackedReadings).decode
 _decode_other = msgspec.msgpack.Decoder(_Other).decode
 
 
@@ -124,27 +143,43 @@ def encode_frame(facts: Iterable[AnyFact], gateway: str, received_at: datetime |
     return _encoder.encode(Envelope(VERSION, gateway, "", payload, b""))
 
 
+def open_frame(message: bytes) -> OpenFrame:
+    """The frame in a message, its entries not yet decoded; FrameError where there is none, UnknownVersion a later one."""
+    try:
+        envelope = _decode_envelope(message)
+        if envelope.v != VERSION:
+            raise UnknownVersion(f"frame version {envelope.v}; this program knows version {VERSION}")
+        payload = _decode_payload(envelope.payload)
+    except msgspec.MsgspecError as error:
+        if (version := _version(message)) not in (None, VERSION):
+            raise UnknownVersion(f"frame version {version}; this program knows version {VERSION}") from error
+        raise FrameError(f"not a frame: {error}") from error
+    try:
+        received_at = None if payload.received_at_us is None else to_datetime(payload.received_at_us)
+    except OverflowError as error:
+        raise FrameError(f"not a frame: received_at: {error}") from error
+    return OpenFrame(envelope.gateway, received_at, [bytes(entry) for entry in payload.facts])
+
+
+def _version(message: bytes) -> int | None:
+    """The first field of an envelope of any version."""
+    try:
+        return msgspec.msgpack.decode(msgspec.msgpack.decode(message, type=list[msgspec.Raw])[0], type=int)
+    except (msgspec.MsgspecError, IndexError):
+        return None
+
+
 def decode_frame(message: bytes) -> Frame:
     """The frame in a message. Entries that are no facts are in `broken`; FrameError where there is no frame at all."""
-    try:
-        version = msgspec.msgpack.decode(message, type=list[msgspec.Raw])[0]
-        if (v := msgspec.msgpack.decode(version, type=int)) != VERSION:
-            raise UnknownVersion(f"frame version {v}; this program knows version {VERSION}")
-        envelope = _decode_envelope(message)
-        payload = _decode_payload(envelope.payload)
-        received_at = None if payload.received_at_us is None else to_datetime(payload.received_at_us)
-    except UnknownVersion:
-        raise
-    except (msgspec.MsgspecError, IndexError, OverflowError, ValueError, RecursionError) as error:
-        raise FrameError(f"not a frame: {error}") from error
+    opened = open_frame(message)
     facts: list[AnyFact] = []
     broken: list[BrokenFact] = []
-    for number, raw in enumerate(payload.facts):
+    for number, entry in enumerate(opened.entries):
         try:
-            facts.append(_unpack(bytes(raw)))
-        except (msgspec.MsgspecError, OverflowError, ValueError, TypeError, RecursionError) as error:
-            broken.append(BrokenFact(number, str(error), bytes(raw)))
-    return Frame(envelope.gateway, received_at, facts, broken)
+            facts.append(_unpack(entry))
+        except NOT_A_FACT as error:
+            broken.append(BrokenFact(number, str(error), entry))
+    return Frame(opened.gateway, opened.received_at, facts, broken)
 
 
 def encode_fact(fact: AnyFact) -> bytes:
@@ -154,8 +189,10 @@ def encode_fact(fact: AnyFact) -> bytes:
 
 def decode_fact(packed: bytes, received_at: datetime | None = None) -> AnyFact:
     """The fact of `encode_fact`'s bytes, received at that instant."""
-    fact = _unpack(packed)
-    return fact if received_at is None else msgspec.structs.replace(fact, received_at=received_at)
+    entry = decode_entry(packed)
+    if isinstance(entry, PackedReadings):
+        return unpack(entry, received_at)
+    return entry if received_at is None else msgspec.structs.replace(entry, received_at=received_at)
 
 
 def canonical(fact: AnyFact) -> bytes:
@@ -166,7 +203,7 @@ def canonical(fact: AnyFact) -> bytes:
         value = getattr(packed, name)
         if isinstance(value, Decimal):
             plain[name] = _plain(value)
-    if isinstance(packed, _PackedReadings):
+    if isinstance(packed, PackedReadings):
         plain |= {"gateway": None, "outbox": None, "sequence": None}
         plain["status"] = tuple(sorted(set(packed.status)))
         if packed.interval_m3 is not None:
@@ -197,7 +234,7 @@ def _pack(fact: AnyFact) -> _Packed:
     if delta:
         index = _deltas(index)
         unconverted = None if unconverted is None else _deltas(unconverted)
-    return _PackedReadings(
+    return PackedReadings(
         fact.meter_point, fact.meter, fact.gas_day.toordinal(), first_us, step, delta, index, unconverted,
         fact.reference_index, fact.interval_m3, fact.status, fact.clock_offset_s, fact.source,
         fact.gateway, fact.outbox, fact.sequence,
@@ -222,10 +259,21 @@ def _deltas(values: Sequence[int]) -> tuple[int, ...]:
 
 
 def _unpack(data: bytes) -> AnyFact:
-    if not (data[:1] in b"\xdc\xdd" or 0x90 <= data[0] <= 0x9F):  # readings are the only array
-        other: AnyFact = _decode_other(data)
-        return other
-    packed = _decode_readings(data)
+    packed = decode_entry(data)
+    return unpack(packed, None) if isinstance(packed, PackedReadings) else packed
+
+
+def decode_entry(data: bytes) -> _Packed:
+    """One entry of a frame: readings as they are packed, or another fact."""
+    if data and (data[0] in (0xDC, 0xDD) or 0x90 <= data[0] <= 0x9F):  # readings are the only array
+        readings: PackedReadings = _decode_readings(data)
+        return readings
+    other: _Other = _decode_other(data)
+    return other
+
+
+def unpack(packed: PackedReadings, received_at: datetime | None) -> Readings:
+    """The readings as a fact, received at that instant."""
     index, unconverted = packed.index, packed.unconverted
     if packed.delta:
         index = tuple(accumulate(index))
@@ -243,7 +291,7 @@ def _unpack(data: bytes) -> AnyFact:
         at=at, first_at=first_at if at is None else None, interval_s=interval_s if at is None else None,
         index=index, unconverted=unconverted, reference_index=packed.reference_index,
         interval_m3=packed.interval_m3, status=packed.status, clock_offset_s=packed.clock_offset_s,
-        gateway=packed.gateway, outbox=packed.outbox, sequence=packed.sequence,
+        gateway=packed.gateway, outbox=packed.outbox, sequence=packed.sequence, received_at=received_at,
         source="on_site" if packed.source == "on_site" else "dre",
     )  # fmt: skip
 

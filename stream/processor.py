@@ -42,7 +42,8 @@ class Slice(NamedTuple):
 class Processor:
     """The rules on one facts partition. Not for several threads at once.
 
-    `partitions` is how many the topic has: a fact of a meter point that belongs to another of them is a dead letter.
+    `partitions` is how many the topic has: a fact that does not belong on this one is a dead letter. None: all facts come
+    this way, as they do without Kafka.
     """
 
     def __init__(
@@ -105,19 +106,22 @@ class Processor:
         dead = [self._letter(offset, broken.number, broken.reason, broken.payload) for broken in frame.broken]
         for number, fact in enumerate(frame.facts):
             try:
-                facts.append(msgspec.structs.replace(self._belonging(fact), received_at=received_at))
+                self._check_place(fact, frame.gateway)
+                facts.append(msgspec.structs.replace(fact, received_at=received_at))
             except ValueError as error:
                 dead.append(self._letter(offset, number, str(error), encode_fact(fact)))
         return facts, dead
 
-    def _belonging(self, fact: AnyFact) -> AnyFact:
-        """The fact, if it is this partition's; ValueError where its meter point belongs to another."""
+    def _check_place(self, fact: AnyFact, gateway: str) -> None:
+        """ValueError where the fact does not belong on this partition: it would be applied on a part of the points only."""
+        if self.partitions is None:
+            return
         meter_point = meter_point_of(fact)
-        if meter_point is not None and self.partitions is not None:
-            right = partition_of(meter_point, self.partitions)
-            if right != self.partition:
-                raise ValueError(f"meter_point: {meter_point} belongs to partition {right}, not {self.partition}")
-        return fact
+        if (meter_point is None) != (gateway == RELAY):
+            raise ValueError("a fact without a meter point belongs on the broadcast topic, and only such a one does")
+        right = self.partition if meter_point is None else partition_of(meter_point, self.partitions)
+        if right != self.partition:
+            raise ValueError(f"meter_point: {meter_point} belongs to partition {right}, not {self.partition}")
 
     def _apply(self, offset: int, news: Mapping[str, Sequence[AnyFact]]) -> Iterator[Slice]:
         part = Slice([], {}, [])

@@ -1,0 +1,171 @@
+"""What the rules cost: one Day's batch of 25 readings, from the bytes on the wire to the new state's and the records' bytes.
+
+    python -m benchmarks.engine
+
+Beside it, in the same run and on the same machine: `json.loads` of the same reading's JSON line. Also the size of a state
+with 400 Days of history, and whether a late fact for its tenth Day gives what the whole history gives.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from dailyread.jsonlines import write_fact
+from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered
+from metering.gasday import GasDays, to_datetime
+from metering.point import Point
+from metering.replay import FactsByPoint, Ledger, fold, point_ledger, rebuilt, replay
+from metering.rules import Rules
+from metering.state import decode_state, encode_state, prune
+from metering.wire import PackedReadings, decode_entry, encode_change, encode_frame, open_frame
+
+DAYS = GasDays()
+RULES = Rules()
+FIRST = date(2026, 1, 1).toordinal()
+WARM_DAYS = 40
+COUNTED_DAYS = 300
+ROUNDS = 7
+
+
+def start(day: int) -> datetime:
+    """When the Day begins."""
+    return to_datetime(DAYS.start_us(day))
+
+
+def batch(day: int, index: int, used: int) -> Readings:
+    """Hourly readings of one Day, its two boundaries among them, 10 minutes after its end."""
+    hours = round((start(day + 1) - start(day)) / timedelta(hours=1))
+    return Readings(
+        meter_point="7400000001", meter="M0001", gas_day=date.fromordinal(day), first_at=start(day), interval_s=3600,
+        index=tuple(index + used * n // hours for n in range(hours + 1)), gateway="gw-01", outbox="3f2a", sequence=day,
+        received_at=start(day + 1) + timedelta(minutes=10),
+    )  # fmt: skip
+
+
+def reference_facts() -> list[AnyFact]:
+    """The point and its meter, known before the first Day."""
+    received_at = start(FIRST) - timedelta(days=9)
+    return [
+        Registered(
+            meter_point="7400000001", gas_day=date.fromordinal(FIRST), users=("ALDER",), ldz="EA", equipment="E1",
+            annual_quantity_kwh=Decimal(36_500_000), received_at=received_at,
+        ),
+        MeterFitted(
+            meter_point="7400000001", meter="M0001", at=start(FIRST), index=0, digits=8, m3_per_tick=Decimal("0.1"),
+            q_max_m3_per_h=Decimal(1600), received_at=received_at,
+        ),
+    ]  # fmt: skip
+
+
+def calorific_value(day: int) -> CalorificValue:
+    """Known at 13:00 on the next Day."""
+    received_at = start(day + 1) + timedelta(hours=8)
+    return CalorificValue(ldz="EA", gas_day=date.fromordinal(day), mj_per_m3=Decimal("39.5"), received_at=received_at)
+
+
+def measure(times: int, work: Callable[[int], object]) -> float:
+    """Microseconds a call, of `times` calls with 0, 1, 2 ..."""
+    began = time.perf_counter()
+    for n in range(times):
+        work(n)
+    return (time.perf_counter() - began) / times * 1e6
+
+
+def engine_us(with_state_bytes: bool) -> float:
+    """Microseconds a Day: frame in, records and state out. Calorific values come between, not counted."""
+    point = Point("7400000001", RULES, DAYS)
+    point.apply(reference_facts())
+    index, spent, dice = 0, 0.0, random.Random(1)
+    state = b""
+    for n in range(WARM_DAYS + COUNTED_DAYS):
+        day, used = FIRST + n, dice.randint(2000, 9000)
+        fact = batch(day, index, used)
+        index += used
+        frame, received_at = encode_frame([fact], "gw-01"), start(day + 1) + timedelta(minutes=10)
+        began = time.perf_counter()
+        if with_state_bytes and n >= WARM_DAYS:
+            point = decode_state(state, RULES, DAYS)
+        opened = open_frame(frame)
+        entry = decode_entry(opened.entries[0])
+        assert isinstance(entry, PackedReadings)
+        records = [encode_change(change, 0, n) for change in point.apply_readings(received_at, entry, opened.entries[0])]
+        prune(point)
+        state = encode_state(point)
+        spent += time.perf_counter() - began if n >= WARM_DAYS else 0
+        assert n < WARM_DAYS or len(records) >= 3
+        point.apply([calorific_value(day)])
+    return spent / COUNTED_DAYS * 1e6
+
+
+def cost() -> None:
+    """Print the engine's cost as a multiple of json.loads."""
+    fact = batch(FIRST, 1_234_567, 5000)
+    compact = write_fact(fact)
+    spelled = write_fact(msgspec.structs.replace(fact, at=tuple(fact.instants()), first_at=None, interval_s=None))
+    rows: dict[str, list[float]] = {
+        "json.loads, first_at + interval_s": [],
+        "json.loads, each instant": [],
+        "engine": [],
+        "engine, state from bytes": [],
+    }
+    for _ in range(ROUNDS):
+        rows["json.loads, first_at + interval_s"].append(measure(3000, lambda _: json.loads(compact)))
+        rows["json.loads, each instant"].append(measure(3000, lambda _: json.loads(spelled)))
+        rows["engine"].append(engine_us(False))
+        rows["engine, state from bytes"].append(engine_us(True))
+    names = list(rows)
+    for name in names:
+        us = statistics.median(rows[name])
+        ratios = " ".join(
+            f"{statistics.median(a / b for a, b in zip(rows[name], rows[base], strict=True)):6.1f}" for base in names[:2]
+        )
+        print(f"{name:36} {us:8.1f} us   times json.loads (interval, instants): {ratios}")
+
+
+def history(days: int = 400, failed: int = 20, rejections: int = 10) -> list[AnyFact]:
+    """Facts of `days` Days of varied volumes, so many of them without readings, and so many readings that are wrong."""
+    dice, index = random.Random(2), 0
+    facts = reference_facts()
+    silent = set(dice.sample(range(20, days - 20), failed))
+    wrong = set(dice.sample(sorted(set(range(20, days)) - silent), rejections))
+    for n in range(days):
+        used = dice.randint(0, 30_000)
+        fact = batch(FIRST + n, index, used)
+        if n in wrong:
+            fact = msgspec.structs.replace(fact, index=(*fact.index[:12], fact.index[12] + 90_000, *fact.index[13:]))
+        if n not in silent:
+            facts.append(fact)
+        index += used
+        facts.append(calorific_value(FIRST + n))
+    return facts
+
+
+def size() -> None:
+    """Print the size of a state, and check that a late fact gives the ledger of the whole history."""
+    facts = history()
+    now_us = DAYS.start_us(FIRST + 401)
+    late = msgspec.structs.replace(batch(FIRST + 9, 0, 11), received_at=to_datetime(now_us))
+    point, ledger = point_ledger("7400000001", facts, now_us - 1, RULES, DAYS)
+    prune(point)
+    state = encode_state(point)
+    began = time.perf_counter()
+    _, changes = rebuilt("7400000001", facts, point.now_us, [*facts, late], RULES, DAYS)
+    took_ms = (time.perf_counter() - began) * 1e3
+    known: Ledger = fold(ledger, changes)
+    agrees = known == replay(FactsByPoint([*facts, late]).concerning("7400000001"), now_us, RULES)
+    print(
+        f"state of 400 Days, 20 failed, 10 rejections: {len(state)} bytes; a late fact for Day 10: {took_ms:.0f} ms, agrees: {agrees}"
+    )
+
+
+if __name__ == "__main__":
+    cost()
+    size()
