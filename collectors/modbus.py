@@ -21,12 +21,12 @@ from collectors.modbus_registers import (
     ArchiveRecord,
     BadRegisters,
     Header,
+    RecordDecoder,
     Span,
     Words,
     header_of,
     header_spans,
     record_spans,
-    records_of,
 )
 from collectors.reader import Answer, Unanswered
 from collectors.reading import DayReadings, PollError
@@ -155,6 +155,7 @@ class ModbusMeter:
         if interval_s % map_.archive.interval_s:
             raise ValueError(f"interval_s: {interval_s}; allowed with this map: multiples of {map_.archive.interval_s}")
         self.line, self.unit, self.map, self.site, self.interval_s = line, unit, map_, site, interval_s
+        self._decoder = RecordDecoder(map_.archive, map_.word_order)
 
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
         """The readings from `start` to `end` (whole seconds), from the meter's archive. Raises PollError.
@@ -180,10 +181,10 @@ class ModbusMeter:
         self.line.close()
 
     async def _read_day(self, start_s: int, end_s: int, now: Callable[[], datetime]) -> Answer:
-        words = await self._words(header_spans(self.map))
-        offset_s = -now().timestamp()
-        header = header_of(words, self.map)
-        offset_s += header.clock_s
+        answers = await self._answers(header_spans(self.map))
+        asked_at = now()
+        header = header_of(answers, self.map)
+        offset_s = header.clock_s - asked_at.timestamp()
         records = await self._between(header, start_s - TOLERANCE_S, end_s + TOLERANCE_S)
         readings = _day_readings(self.map, header, records, range(start_s, end_s + 1, self.interval_s), offset_s)
         log_from = None
@@ -192,8 +193,9 @@ class ModbusMeter:
             log_from = datetime.fromtimestamp(oldest.at_s, UTC)
         return Answer(readings, log_from)
 
-    async def _words(self, spans: Sequence[Span]) -> Words:
-        return Words(await self.line.read(self.unit, self.map.table, spans), self.map.word_order)
+    async def _answers(self, spans: Sequence[Span]) -> list[Words]:
+        answers = await self.line.read(self.unit, self.map.table, spans)
+        return [Words(first, registers, self.map.word_order) for first, registers in answers]
 
     async def _between(self, header: Header, start_s: int, end_s: int) -> list[ArchiveRecord]:
         """The records of a period. Where hours are missing from the archive, or twice in it, counting back from the newest
@@ -218,7 +220,7 @@ class ModbusMeter:
         """The records from the `old`-th to the `young`-th before the newest, oldest first."""
         archive = self.map.archive
         spans = record_spans(archive, (header.newest - old) % archive.capacity, old - young + 1, self.map.max_count)
-        return records_of(await self._words(spans), archive, spans)
+        return self._decoder.records(await self._answers(spans))
 
 
 def _day_readings(

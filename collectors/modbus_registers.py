@@ -6,7 +6,8 @@ whole seconds since 1970 (UTC), `*_s`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ import msgspec
 
 from collectors.modbus_maps import WORDS, Archive, Instant, Number, RegisterMap, StatusWord, WordOrder
 from metering.facts import Status
+
+FORMAT = {"u16": "H", "u32": "I", "u64": "Q", "unix_u32": "I", "ymdhms": "6H"}
 
 
 class BadRegisters(ValueError):
@@ -37,7 +40,7 @@ class Header(NamedTuple):
     newest_at_s: int | None
 
 
-class ArchiveRecord(msgspec.Struct, frozen=True):
+class ArchiveRecord(msgspec.Struct, frozen=True, gc=False):
     """One record of the archive; a count is None where the meter has no value for it."""
 
     at_s: int
@@ -48,23 +51,28 @@ class ArchiveRecord(msgspec.Struct, frozen=True):
 
 
 class Words:
-    """The registers of an answer, by their address."""
+    """The registers of one answer, from `first` on, as the numbers that the word order makes of them.
 
-    def __init__(self, spans: Iterable[tuple[int, Sequence[int]]], order: WordOrder) -> None:
-        self._spans = list(spans)
-        self._order = order
+    With the least significant word first they are kept in reverse, so that a number is always a run of big-endian bytes.
+    """
+
+    def __init__(self, first: int, registers: Sequence[int], order: WordOrder) -> None:
+        self.first, self.count = first, len(registers)
+        self.reversed = order == "little"
+        self.data = struct.pack(f">{self.count}H", *(reversed(registers) if self.reversed else registers))
+
+    def bytes_at(self, address: int, words: int) -> bytes:
+        """The words from `address` on, the most significant first."""
+        offset = address - self.first
+        if offset < 0 or offset + words > self.count:
+            raise BadRegisters(f"register {address}: not in the answer")
+        if self.reversed:
+            offset = self.count - offset - words
+        return self.data[2 * offset : 2 * (offset + words)]
 
     def unsigned(self, address: int, words: int) -> int:
-        value = 0
-        for word in self.at(address, words) if self._order == "big" else reversed(self.at(address, words)):
-            value = value << 16 | word
-        return value
-
-    def at(self, address: int, count: int) -> Sequence[int]:
-        for first, registers in self._spans:
-            if first <= address and address + count <= first + len(registers):
-                return registers[address - first : address - first + count]
-        raise BadRegisters(f"register {address}: not in the answer")
+        """The unsigned number in the words from `address` on."""
+        return int.from_bytes(self.bytes_at(address, words), "big")
 
 
 def header_spans(map_: RegisterMap) -> list[Span]:
@@ -102,66 +110,120 @@ def record_spans(archive: Archive, position: int, records: int, max_count: int) 
     return spans
 
 
-def header_of(words: Words, map_: RegisterMap) -> Header:
-    """Raises BadRegisters where the archive's state or an instant cannot be."""
+def header_of(answers: Sequence[Words], map_: RegisterMap) -> Header:
+    """From the answers to `header_spans`. Raises BadRegisters where the archive's state or an instant cannot be."""
     archive = map_.archive
-    newest, stored = _count(words, archive.newest, 0), _count(words, archive.stored, 0)
-    if not 0 <= (stored or 0) <= archive.capacity or newest is None or stored is None:
+    newest = _count(_holding(answers, archive.newest.address), archive.newest)
+    stored = _count(_holding(answers, archive.stored.address), archive.stored)
+    if newest is None or stored is None or stored > archive.capacity:
         raise BadRegisters(f"register {archive.stored.address}: {stored} records stored, at most {archive.capacity} fit")
     if stored and newest >= archive.capacity:
         raise BadRegisters(f"register {archive.newest.address}: newest record at {newest} of {archive.capacity}")
     return Header(
-        clock_s=instant_s(words, map_.clock),
-        status=_flags(words, map_.status, 0),
+        clock_s=instant_s(_holding(answers, map_.clock.address), map_.clock),
+        status=Flags(map_.status).names(_holding(answers, map_.status.address).unsigned(map_.status.address, 1)),
         newest=newest,
         stored=stored,
-        newest_at_s=instant_s(words, archive.newest_at) if stored else None,
+        newest_at_s=instant_s(_holding(answers, archive.newest_at.address), archive.newest_at) if stored else None,
     )
 
 
-def records_of(words: Words, archive: Archive, spans: Iterable[Span]) -> list[ArchiveRecord]:
-    """The records in the answers to `record_spans`, in their order."""
-    size = archive.record_registers
-    return [
-        _record(words, archive, base)
-        for span in spans
-        for base in range(span.first, span.first + span.length, size)
-    ]  # fmt: skip
+def _holding(answers: Sequence[Words], address: int) -> Words:
+    for words in answers:
+        if words.first <= address < words.first + words.count:
+            return words
+    raise BadRegisters(f"register {address}: not in the answer")
 
 
-def _record(words: Words, archive: Archive, base: int) -> ArchiveRecord:
-    return ArchiveRecord(
-        at_s=instant_s(words, archive.at, base),
-        index=_count(words, archive.index, base),
-        unconverted=_count(words, archive.unconverted, base) if archive.unconverted else None,
-        own_index=_count(words, archive.own_index, base) if archive.own_index else None,
-        status=_flags(words, archive.status, base) if archive.status else (),
-    )
+class Flags:
+    """A status word's bits as names; what was seen once is looked up."""
+
+    def __init__(self, status: StatusWord) -> None:
+        self._bits = {1 << int(bit): name for bit, name in status.bits.items()}
+        self._seen: dict[int, tuple[Status, ...]] = {0: ()}
+
+    def names(self, word: int) -> tuple[Status, ...]:
+        """The names of the bits that are set, in order; bits without a name mean nothing to us."""
+        found = self._seen.get(word)
+        if found is None:
+            found = self._seen[word] = tuple(sorted({name for bit, name in self._bits.items() if word & bit}))
+        return found
 
 
-def _count(words: Words, number: Number, base: int) -> int | None:
-    value = words.unsigned(base + number.address, WORDS[number.type])
+class RecordDecoder:
+    """Takes the records of an archive out of answers: a record is one packed structure, read from its most significant end."""
+
+    def __init__(self, archive: Archive, order: WordOrder) -> None:
+        self._archive = archive
+        self._flags = Flags(archive.status) if archive.status else None
+        size, end, values, packed = archive.record_registers, 0, 0, ">"
+        self._place: dict[str, int] = {}  # of each part's first value in the unpacked structure
+        for offset, words, name, type_ in sorted(_parts(archive, order)):
+            if offset < end:
+                raise ValueError(f"archive: {name} and another part of a record share a register")
+            packed += f"{2 * (offset - end)}x{FORMAT[type_]}"
+            self._place[name] = values
+            values, end = values + (words if type_ == "ymdhms" else 1), offset + words
+        self._packed = struct.Struct(f"{packed}{2 * (size - end)}x")
+
+    def records(self, answers: Iterable[Words]) -> list[ArchiveRecord]:
+        """The records in the answers to `record_spans`, in their order. Raises BadRegisters."""
+        found: list[ArchiveRecord] = []
+        for words in answers:
+            records = [self._record(values, words) for values in self._packed.iter_unpack(words.data)]
+            found += reversed(records) if words.reversed else records
+        return found
+
+    def _record(self, values: tuple[int, ...], words: Words) -> ArchiveRecord:
+        archive, place = self._archive, self._place
+        at = values[place["at"] :]
+        return ArchiveRecord(
+            at[0] - archive.at.utc_offset_s if archive.at.type == "unix_u32" else _calendar_s(at[:6], words, archive.at),
+            self._count("index", archive.index, values),
+            self._count("unconverted", archive.unconverted, values),
+            self._count("own_index", archive.own_index, values),
+            self._flags.names(values[place["status"]]) if self._flags else (),
+        )
+
+    def _count(self, name: str, number: Number | None, values: tuple[int, ...]) -> int | None:
+        return None if number is None else _checked(values[self._place[name]], number)
+
+
+def _parts(archive: Archive, order: WordOrder) -> Iterator[tuple[int, int, str, str]]:
+    """Where each part of a record is, in registers from its most significant end: (offset, length, name, type)."""
+    for name in ("at", "index", "unconverted", "own_index", "status"):
+        part = getattr(archive, name)
+        if part is not None:
+            words = WORDS[part.type]
+            offset = part.address if order == "big" else archive.record_registers - part.address - words
+            yield offset, words, name, part.type
+
+
+def _checked(value: int, number: Number) -> int | None:
     if value == number.missing:
         return None
     if number.limit is not None and value > number.limit:
-        raise BadRegisters(f"register {base + number.address}: {value} is above {number.limit}")
+        raise BadRegisters(f"register {number.address}: {value} is above {number.limit}")
     return value * number.ticks
 
 
-def _flags(words: Words, status: StatusWord, base: int) -> tuple[Status, ...]:
-    word = words.unsigned(base + status.address, 1)
-    return tuple(sorted({name for bit, name in status.bits.items() if word >> int(bit) & 1}))
+def _count(words: Words, number: Number) -> int | None:
+    return _checked(words.unsigned(number.address, WORDS[number.type]), number)
 
 
-def instant_s(words: Words, instant: Instant, base: int = 0) -> int:
+def instant_s(words: Words, instant: Instant) -> int:
     """The instant in these registers, in seconds since 1970. Raises BadRegisters where there is no such date."""
     if instant.type == "unix_u32":
-        return words.unsigned(base + instant.address, 2) - instant.utc_offset_s
-    year, month, day, hour, minute, second = words.at(base + instant.address, 6)
+        return words.unsigned(instant.address, 2) - instant.utc_offset_s
+    return _calendar_s(struct.unpack(">6H", words.bytes_at(instant.address, 6)), words, instant)
+
+
+def _calendar_s(registers: Sequence[int], words: Words, instant: Instant) -> int:
+    year, month, day, hour, minute, second = reversed(registers) if words.reversed else registers
     try:
         local = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError as error:
-        raise BadRegisters(f"register {base + instant.address}: {error}") from error
+        raise BadRegisters(f"register {instant.address}: {error}") from error
     return int(local.timestamp()) - instant.utc_offset_s
 
 

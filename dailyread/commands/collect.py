@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _collect(config: GatewayConfig, once: bool, since: date | None) -> int:
     _allow_open_files()
+    look_for_garbage_less_often()
     rules = load(config.rules.read_bytes()) if config.rules else Rules()
     clock: Clock = SystemClock() if config.clock == "system" else await RemoteClock.join(config.clock, config.gateway)
     outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway)
@@ -129,3 +131,9 @@ def _allow_open_files() -> None:
     """As many as the system lets us: in a bad morning all meters are asked at once."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def look_for_garbage_less_often() -> None:
+    """What is loaded stays; a poll of a thousand meters makes many objects, hardly any in cycles. A quarter of its time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

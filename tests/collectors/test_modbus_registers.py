@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from collectors.modbus_maps import Archive, Instant, MapError, Number, known, register_map
 from collectors.modbus_registers import (
     BadRegisters,
+    RecordDecoder,
     Span,
     Words,
     count_words,
@@ -19,7 +20,6 @@ from collectors.modbus_registers import (
     merged,
     number_words,
     record_spans,
-    records_of,
 )
 from tests.collectors.canned_modbus import archive_registers
 
@@ -27,14 +27,14 @@ MAPS = known()
 ORDERS = st.sampled_from(("big", "little"))
 
 
-def words_of(registers: dict[int, int], spans: list[Span], order: str) -> Words:
-    return Words([(s.first, [registers.get(s.first + n, 0) for n in range(s.length)]) for s in spans], order)  # type: ignore[arg-type]
+def words_of(registers: dict[int, int], spans: list[Span], order: str) -> list[Words]:
+    return [Words(s.first, [registers.get(s.first + n, 0) for n in range(s.length)], order) for s in spans]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("order", "words"), [("big", [0x0001, 0xE240]), ("little", [0xE240, 0x0001])])
 def test_the_word_order_is_the_maps(order: str, words: list[int]) -> None:
     assert number_words(123456, 2, order) == words  # type: ignore[arg-type]
-    assert Words([(10, words)], order).unsigned(10, 2) == 123456  # type: ignore[arg-type]
+    assert Words(10, words, order).unsigned(10, 2) == 123456  # type: ignore[arg-type]
 
 
 @given(
@@ -42,13 +42,13 @@ def test_the_word_order_is_the_maps(order: str, words: list[int]) -> None:
 )
 def test_an_instant_comes_back_as_it_was_written(at_s: int, kind: str, order: str, utc_offset_s: int) -> None:
     instant = Instant(address=7, type=kind, utc_offset_s=utc_offset_s)  # type: ignore[arg-type]
-    words = Words([(7, instant_words(at_s, instant, order))], order)  # type: ignore[arg-type]
+    words = Words(7, instant_words(at_s, instant, order), order)  # type: ignore[arg-type]
     assert instant_s(words, instant) == at_s
 
 
 def test_a_date_that_does_not_exist_is_no_instant() -> None:
     with pytest.raises(BadRegisters, match="register 7: month"):
-        instant_s(Words([(7, [2026, 13, 1, 0, 0, 0])], "big"), Instant(address=7, type="ymdhms"))
+        instant_s(Words(7, [2026, 13, 1, 0, 0, 0], "big"), Instant(address=7, type="ymdhms"))
 
 
 @given(
@@ -93,7 +93,7 @@ def test_every_map_reads_back_what_it_says(name: str) -> None:
     header = header_of(words_of(registers, header_spans(map_), map_.word_order), map_)
     assert header == (start_s + 20_000, ("tamper",), 2, 6, rows[-1][0])
     spans = record_spans(map_.archive, (2 - 5) % map_.archive.capacity, 6, map_.max_count)
-    records = records_of(words_of(registers, spans, map_.word_order), map_.archive, spans)
+    records = RecordDecoder(map_.archive, map_.word_order).records(words_of(registers, spans, map_.word_order))
     assert [(record.at_s, record.index) for record in records] == rows
     assert all(span.length <= map_.max_count for span in spans)
 
@@ -106,7 +106,7 @@ def test_a_count_above_the_limit_is_no_answer_and_missing_is_none() -> None:
 
     def read(count: int) -> int | None:
         words = dict(enumerate(number_words(count, 2, "little"), archive.address + archive.index.address))
-        return records_of(words_of(base | words, spans, "little"), archive, spans)[0].index
+        return RecordDecoder(archive, "little").records(words_of(base | words, spans, "little"))[0].index
 
     assert read(99_999_999) == 99_999_999
     assert read(0xFFFFFFFF) is None
