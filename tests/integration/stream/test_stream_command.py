@@ -2,113 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 import urllib.request
-from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from dailyread import kafka as clients
-from dailyread.config import KafkaConfig, TopicNames
-from metering.facts import AnyFact, Tick, meter_point_of
+from metering.facts import Tick
 from metering.gasday import to_us
-from metering.ledger import AnyRecord, Key
 from metering.replay import replay
 from metering.rules import Rules
-from metering.wire import decode_change, encode_frame, partition_of
 from tests.integration.conftest import Start
 from tests.integration.services import GivenKafka, KafkaBroker, Proc, free_port
+from tests.integration.stream.job import PARTITIONS, Job
 from tests.integration.stream.toy_cluster import wait_for
 from tests.metering.scenarios import Scenario
-
-PARTITIONS = 3
-
-
-class Job:
-    """Topics of one test, and the configuration of a worker on them."""
-
-    def __init__(self, bootstrap: str, folder: Path, unique: str, time_: str = "simulated") -> None:
-        names = {role: f"{role}-{unique}" for role in TopicNames.__struct_fields__}
-        self.topics = TopicNames(**names)
-        self.kafka = KafkaConfig(
-            bootstrap_servers=(bootstrap,), partitions=PARTITIONS, topics=self.topics, time=time_  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.web = free_port()
-        self.config = folder / "stream.toml"
-        lines = "\n".join(f'{role} = "{name}"' for role, name in names.items())
-        self.config.write_text(
-            f'state_dir = "state"\ngroup = "g-{unique}"\nweb = "127.0.0.1:{self.web}"\ntick_s = 1.0\n[kafka]\n'
-            f'bootstrap_servers = ["{bootstrap}"]\npartitions = {PARTITIONS}\ntime = "{time_}"\n[kafka.topics]\n{lines}\n'
-        )
-
-    def make_topics(self) -> None:
-        with clients.admin(self.kafka) as admin:
-            clients.create_topics(admin, clients.wanted_topics(self.kafka))
-
-    def publish(self, facts: Sequence[AnyFact]) -> None:
-        """Each fact in a frame of its own, stamped with when it was received."""
-        producer = clients.producer(self.kafka)
-        for fact in facts:
-            point = meter_point_of(fact)
-            topic = self.topics.broadcast if point is None else self.topics.facts
-            number = 0 if point is None else partition_of(point, PARTITIONS)
-            assert fact.received_at is not None
-            stamp = to_us(fact.received_at) // 1000
-            producer.send(topic, encode_frame([fact], "gateway"), partition=number, timestamp_ms=stamp)
-        producer.flush()
-        producer.close()
-
-    def ledger(self) -> dict[Key, AnyRecord]:
-        """What stands on the ledger topic: of one key the greatest offset."""
-        offsets: dict[Key, int] = {}
-        found: dict[Key, AnyRecord | None] = {}
-        for message in self._read(self.topics.ledger):
-            change = decode_change(message)
-            if change.offset >= offsets.get(change.key, -1):
-                offsets[change.key] = change.offset
-                found[change.key] = change.record
-        return {key: record for key, record in found.items() if record is not None}
-
-    def health(self) -> dict[str, object]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.web}/health", timeout=2) as answer:
-                return json.load(answer)  # type: ignore[no-any-return]
-        except OSError:
-            return {}
-
-    def done(self) -> bool:
-        """Whether the worker has done all that is in the topics."""
-        health = self.health()
-        partitions = health.get("partitions") or {}
-        assert isinstance(partitions, dict)
-        relayed = len(self._read(self.topics.broadcast))
-        copies = [_end(self.kafka, self.topics.facts, number) for number in range(PARTITIONS)]
-        own = [partitions.get(str(number), {}).get("position") for number in range(PARTITIONS)]
-        return own == copies and sum(copies) >= PARTITIONS * relayed
-
-    def _read(self, topic: str) -> list[bytes]:
-        consumer = clients.consumer(self.kafka)
-        tps = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-        consumer.assign(tps)
-        ends = consumer.end_offsets(tps)
-        found = []
-        while any(consumer.position(tp) < ends[tp] for tp in tps):
-            for messages in consumer.poll(timeout_ms=200).values():
-                found += [message.value for message in messages]
-        consumer.close()
-        return found
-
-
-@pytest.fixture
-def job(kafka: KafkaBroker | GivenKafka, tmp_path: Path, unique: str) -> Job:
-    job = Job(kafka.bootstrap, tmp_path, unique)
-    job.make_topics()
-    return job
 
 
 def test_the_ledger_of_a_worker_that_is_killed_is_that_of_replay(job: Job, start: Start) -> None:
@@ -139,7 +49,7 @@ def test_health_metrics_ticks_and_an_orderly_end(
     job.make_topics()
     worker = start("stream", "--config", job.config)
     wait_for(lambda: job.health().get("state") == "running" and job.health()["relay"], "the worker runs")
-    wait_for(lambda: job.done() and len(job._read(job.topics.facts)) >= 2 * PARTITIONS, "ticks are in every partition")
+    wait_for(lambda: job.done() and len(job.read(job.topics.facts)) >= 2 * PARTITIONS, "ticks are in every partition")
     with urllib.request.urlopen(f"http://127.0.0.1:{job.web}/metrics", timeout=2) as answer:
         metrics = answer.read().decode()
     assert "dailyread_stream_relay_owner 1.0" in metrics
@@ -188,11 +98,3 @@ def _again(worker: Proc, start: Start, job: Job) -> Proc:
     """The worker, or where it has ended, as systemd would, another one."""
     time.sleep(3)
     return worker if worker.running else start("stream", "--config", job.config)
-
-
-def _end(config: KafkaConfig, topic: str, number: int) -> int:
-    consumer: KafkaConsumer = clients.consumer(config)
-    try:
-        return int(consumer.end_offsets([TopicPartition(topic, number)])[TopicPartition(topic, number)])
-    finally:
-        consumer.close()
