@@ -39,3 +39,11 @@ $(VENV)/dev.stamp: pyproject.toml
 	scripts/venv.sh $(VENV)
 	$(PY) -m pip install -qq -e '.[dev]'
 	touch $@ $(VENV)/demo.stamp
+
+bench: services
+	$(PY) -m benchmarks.engine
+	$(PY) -m benchmarks.collector
+	$(PY) -m tests.integration.services with $(PY) -m benchmarks.influx_writer
+
+schema: $(VENV)/dev.stamp
+	$(PY) scripts/schema.py
