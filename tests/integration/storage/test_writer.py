@@ -68,7 +68,7 @@ def test_influxdb_killed_and_started_again_under_it(frail_influx: LedgerCluster,
             writer.wait_for_log("InfluxDB at .* is away: .*; trying until it is back", since=mark)
             time.sleep(2)
             own_influx.start()
-            writer.wait_for_log("InfluxDB at .* is back", timeout_s=40, since=mark)
+            writer.wait_for_log(r"InfluxDB at \S+ is back$", timeout_s=40, since=mark)
     frail_influx.wait_for_equal()
     assert writer.terminate() == 0
     assert len(re.findall("is away", writer.output())) == 2
@@ -84,7 +84,7 @@ def test_kafka_killed_and_started_again_under_it(frail_kafka: LedgerCluster, own
     own_kafka.start()
     frail_kafka.send_some(300)
     frail_kafka.wait_for_equal(60)
-    writer.wait_for_log("Kafka is back")
+    writer.wait_for_log("Kafka is back$")
     assert writer.terminate() == 0
     assert len(re.findall("is away", writer.output())) == 1
 
@@ -95,7 +95,7 @@ def test_it_starts_before_kafka_does(frail_kafka: LedgerCluster, own_kafka: Kafk
     writer = frail_kafka.writer()
     writer.wait_for_log("Kafka at .* is away")
     own_kafka.start()
-    writer.wait_for_log("Kafka is back", timeout_s=60)
+    writer.wait_for_log("Kafka is back$", timeout_s=60)
     frail_kafka.wait_for_equal()
     assert writer.terminate() == 0
 
