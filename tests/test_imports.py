@@ -38,7 +38,7 @@ OTHERS = {
 # What the rules may use of the standard library: nothing that knows the time, reads, writes or logs.
 PURE = {
     "__future__", "array", "base64", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions",
-    "functools", "hashlib", "heapq", "itertools", "math", "operator", "re", "struct", "types", "typing", "zoneinfo",
+    "functools", "hashlib", "heapq", "itertools", "math", "operator", "random", "re", "struct", "types", "typing", "zoneinfo",
 }  # fmt: skip
 IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input"}
 
@@ -143,6 +143,17 @@ def test_rules_call_no_clock_and_nothing_that_reads_or_writes() -> None:
                 if name in IMPURE_CALLS:
                     wrong.append(f"{where(path, node)}: {name}()")
     assert wrong == []
+
+
+def test_rules_throw_no_dice_but_those_handed_in_as_a_seed() -> None:
+    for path in sources("metering"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "random":
+                assert node.attr == "Random", where(path, node)
+            if isinstance(node, ast.ImportFrom) and node.module == "random":
+                assert [alias.name for alias in node.names] == ["Random"], where(path, node)
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Random":
+                assert node.args, f"{where(path, node)}: give the seed"
 
 
 @pytest.mark.parametrize("command", COMMAND_EXTRAS)

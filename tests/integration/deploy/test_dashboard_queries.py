@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from metering.gasday import GasDays
 from metering.ledger import AnyRecord, Day, Reconciliation, Rejected, Tolerance, Void
 from metering.wire import LedgerMessage
 from storage.influx_client import Connection, InfluxClient
