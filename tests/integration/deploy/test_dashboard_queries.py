@@ -92,7 +92,7 @@ class Shown:
 def shown(influx: InfluxServer | GivenInflux, unique: str, tmp_path: Path) -> Iterator[Shown]:
     client = InfluxClient(Connection(influx.url, influx.org, influx.bucket, influx.token))
     store = InfluxLedgerStore(
-        client, OffsetIndex(tmp_path / "index.sqlite"), refuse=lambda message, reason: pytest.fail(reason)
+        client, OffsetIndex(tmp_path / "index.sqlite"), refuse=lambda _, reason: pytest.fail(reason), gas_days=GasDays()
     )
     yield Shown(store, unique)
     store.close()
