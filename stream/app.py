@@ -130,7 +130,7 @@ def _faust_app(settings: WorkerSettings) -> faust.App:
     app = faust.App(
         settings.group,
         broker=[URL(f"kafka://{server}") for server in servers],
-        broker_credentials=_credentials(settings),
+        broker_credentials=credentials(settings),
         broker_client_id=f"{settings.group}-{settings.instance}",
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 6,
@@ -155,20 +155,21 @@ def _faust_app(settings: WorkerSettings) -> faust.App:
     return app
 
 
-def _credentials(settings: WorkerSettings) -> Any:
+def credentials(settings: WorkerSettings) -> Any:
+    """Faust's credentials (None for plain text). InsecureKafka where they would not do what the settings say."""
     options = settings.aiokafka
     wanted = options.get("security_protocol", "PLAINTEXT")
     context = options.get("ssl_context")
     if "sasl_mechanism" in options:
-        credentials = faust.SASLCredentials(
+        found: Any = faust.SASLCredentials(
             username=options["sasl_plain_username"],
             password=options["sasl_plain_password"],
             mechanism=options["sasl_mechanism"],
             ssl_context=context,
         )
     else:
-        credentials = faust.SSLCredentials(context) if context is not None else None
-    is_protocol = "PLAINTEXT" if credentials is None else credentials.protocol.value
+        found = faust.SSLCredentials(context) if context is not None else None
+    is_protocol = "PLAINTEXT" if found is None else found.protocol.value
     if is_protocol != wanted:  # without a context Faust would send the password in the clear, and say nothing
         raise InsecureKafka(f"security_protocol is {wanted}, but Faust would use {is_protocol}: is ssl_context missing?")
-    return credentials
+    return found

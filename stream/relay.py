@@ -60,9 +60,12 @@ class Relay:
         """Relay until cancelled. Raises what the broker refuses for good."""
         await self._consumer.start()
         try:
-            while self.halted is None:
-                found = await self._consumer.getmany(timeout_ms=500)
+            while True:
                 METRICS.relay_owner.set(self.owner)
+                if self.halted is not None:
+                    await asyncio.sleep(1)
+                    continue
+                found = await self._consumer.getmany(timeout_ms=500)
                 for message in found.get(self._tp, []):
                     await self._relay(message)
                     if self.halted is not None:

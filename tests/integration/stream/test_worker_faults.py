@@ -10,7 +10,7 @@ import time
 
 from metering.wire import encode_frame, partition_of
 from tests.integration.services import Proc
-from tests.integration.stream.toy_cluster import PARTITIONS, SESSION_TIMEOUT_S, ToyCluster, fact, wait_for
+from tests.integration.stream.toy_cluster import PARTITIONS, SESSION_TIMEOUT_S, ToyCluster, fact, health, wait_for
 
 WORKING = r"working on facts"
 
@@ -114,12 +114,4 @@ def test_terminated_in_the_middle_it_ends_in_time_and_commits_what_is_done(toys:
 
 
 def _partitions(worker: Proc) -> int:
-    import json
-    import urllib.request
-
-    host, port = worker.web  # type: ignore[attr-defined]
-    try:
-        with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=2) as answer:
-            return len(json.load(answer)["partitions"])
-    except OSError:
-        return -1
+    return len(health(worker).get("partitions", ()))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -199,6 +202,18 @@ def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 20.0
     while not condition():
         assert time.monotonic() < deadline, f"after {timeout_s} s still not: {what}"
         time.sleep(0.1)
+
+
+def health(worker: Proc) -> dict[str, Any]:
+    """What a toy worker says of itself; empty where it does not answer."""
+    host, port = worker.web  # type: ignore[attr-defined]
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=2) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        return dict(json.load(error))
+    except OSError:
+        return {}
 
 
 def _topic(partitions: int, configs: dict[str, str]) -> dict[str, Any]:

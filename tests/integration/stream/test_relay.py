@@ -1,0 +1,72 @@
+"""The broadcast relay: what concerns many comes into every partition, once in effect, whichever worker does it."""
+
+from __future__ import annotations
+
+import time
+
+from metering.wire import decode_frame, encode_frame
+from stream.processor import RELAY
+from tests.integration.stream.toy_cluster import PARTITIONS, POINTS, ToyCluster, calorific, fact, health, wait_for
+
+NAMES = [f"point-{n}" for n in range(POINTS)]
+
+
+def final(toys: ToyCluster) -> dict[str, int]:
+    """Each point's last record: of the greatest offset."""
+    found: dict[str, tuple[int, int]] = {}
+    for (_, offset, point), count in toys.ledger():
+        found[point] = max(found.get(point, (-1, 0)), (offset, count))
+    return {point: count for point, (_, count) in found.items()}
+
+
+def test_every_partition_gets_it_as_of_its_first_receipt_and_kills_change_nothing(toys: ToyCluster) -> None:
+    for name in NAMES:
+        toys.send([fact(name, 1)])
+    for n in range(3):
+        worker = toys.worker()
+        worker.wait_for_log("working on facts")
+        wait_for(lambda: len(final(toys)) == POINTS, "all points are known")
+        for k in range(20):
+            toys.send_bytes(encode_frame([calorific(f"LDZ-{n}-{k}")], "submit"), 0, "broadcast")
+        time.sleep(0.3 * n)
+        worker.kill()
+    toys.worker()
+    wait_for(lambda: set(final(toys).values()) == {61}, "every point has had all sixty")
+    first = {decode_frame(each.value).facts[0]: each.timestamp for each in toys.read("broadcast")}
+    for message in toys.read("facts"):
+        frame = decode_frame(message.value)
+        if frame.gateway == RELAY:
+            assert frame.received_at is not None
+            assert round(frame.received_at.timestamp() * 1000) == first[frame.facts[0]]
+
+
+def test_what_cannot_be_relayed_is_a_dead_letter_and_the_rest_goes_on(toys: ToyCluster) -> None:
+    toys.send([fact("point-1", 1)])
+    toys.send_bytes(b"no frame", 0, "broadcast")
+    toys.send_bytes(encode_frame([fact("point-1", 2), calorific("LDZ")], "submit"), 0, "broadcast")
+    toys.worker()
+    wait_for(lambda: final(toys) == {"point-1": 2}, "the calorific value has come, the registration has not")
+    reasons = [letter.value for letter in toys.read("dead_letter")]
+    assert len(reasons) == 2
+    assert b"not a frame" in reasons[0]
+    assert b"belongs into its own partition" in reasons[1]
+
+
+def test_a_later_version_halts_the_relay_alone(toys: ToyCluster) -> None:
+    worker = toys.worker()
+    toys.send_bytes(b"\x95\x02" + encode_frame([], "submit")[2:], 0, "broadcast")
+    toys.send([fact("point-1", 1)])
+    worker.wait_for_log("the broadcast relay is halted at offset 0")
+    toys.check()
+    wait_for(lambda: health(worker).get("state") == "halted", "health says so")
+
+
+def test_one_of_two_workers_relays_and_the_other_takes_over(toys: ToyCluster) -> None:
+    one, two = toys.worker("1"), toys.worker("2")
+    wait_for(lambda: [health(each).get("relay") for each in (one, two)].count(True) == 1, "one of them relays")
+    wait_for(lambda: all(len(health(each).get("partitions", ())) == 2 for each in (one, two)), "both have partitions")
+    relaying, other = (one, two) if health(one)["relay"] else (two, one)
+    relaying.kill()
+    wait_for(lambda: health(other).get("relay"), "the other relays")
+    toys.send_bytes(encode_frame([calorific("LDZ")], "submit"), 0, "broadcast")
+    wait_for(lambda: len(toys.read("facts")) == PARTITIONS, "the copies are there")
