@@ -174,6 +174,8 @@ class ClockServer:
         self._connections.add(task)
         try:
             await _Connection(self._clock, reader, writer).run()
+        except asyncio.CancelledError:  # by close(); asyncio's streams would log a cancelled handler as an error
+            pass
         finally:
             self._connections.discard(task)
             writer.close()
@@ -216,6 +218,7 @@ class _Connection:
         if self._participant is not None:
             raise ValueError(f"joined already, as {self._participant.name}")
         self._participant = self._clock.join(str(name))
+        log.info("clock: %s takes part", name)
         await self._tell(True)
 
     async def _begin_wait(self, instant: str) -> None:
