@@ -11,10 +11,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
+from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from dailyread.config import StreamConfig, add_config_argument, config_or_exit
-from dailyread.kafka import TopicsError, TopicSettings, admin, check_topics, client_options, create_topics, differences
+from dailyread.kafka import (
+    TopicsError,
+    TopicSettings,
+    admin,
+    check_topics,
+    client_options,
+    create_topics,
+    differences,
+    existing,
+)
 from dailyread.sdnotify import Notifier
 from metering.rules import Rules, load
 from storage.fact_store import SqliteFactStore, fact_store_path
@@ -32,6 +42,7 @@ stop; 1: something that somebody should look at, as the last line of the log say
 log = logging.getLogger(__name__)
 
 RETRY_S = 2.0
+SEEN_WITHIN_S = 10.0
 
 # A worker that was frozen may wake and append an older state behind a newer one, and compaction would keep the older. So it
 # must not touch what is younger than the next write of a state, and every point's state is written anew each Gas Day.
@@ -118,8 +129,16 @@ def _check(config: StreamConfig, changelog: str) -> None:
     with admin(config.kafka) as client:
         with suppress(TopicAlreadyExistsError):  # another worker was quicker
             create_topics(client, wanted)
+        _wait_until_seen(client, changelog)
         if found := differences(client, wanted):
             raise TopicsError(found)
+
+
+def _wait_until_seen(client: KafkaAdminClient, topic: str) -> None:
+    """A topic that another worker has made this moment is not in what the broker tells for a little while."""
+    until_s = time.monotonic() + SEEN_WITHIN_S
+    while topic not in existing(client) and time.monotonic() < until_s:
+        time.sleep(0.1)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
