@@ -91,6 +91,7 @@ def worker_settings(config: StreamConfig) -> WorkerSettings:
         state_dir=config.state_dir,
         time=config.kafka.time,
         tick_s=config.tick_s,
+        session_timeout_s=config.session_timeout_s,
         web=None if config.web is None else _host_and_port(config.web),
     )
 
