@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from metering.batch import BIT, READING_RULES
 from metering.book import ACTUAL, APPORTIONED, NOT_DETERMINED, OPEN, RESTORED, Book
-from metering.gasday import SECOND_US
 from metering.ledger import Rejected
 from metering.standing import Standing, intervals, offers, stand
 from metering.volumes import apportion
@@ -51,23 +50,26 @@ def assess(point: Point, changed: set[int]) -> None:
 def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
     """Take a piece that does nothing but continue what stands; False where it may do anything else, and is not taken.
 
-    It is the Day's first piece, regular, from boundary to boundary; it begins with the very reading that stands, every step
-    of it is within the limits, and nothing else is known of the Day's end. Then all its readings stand, whatever was
-    rejected before: the chain with the most readings only gains by it.
+    It is the first piece of a Day that is in the ledger, regular, from boundary to boundary; it begins with the very reading
+    that stands, every step of it is within the limits, and nothing is known of later Days. Then all its readings stand,
+    whatever was rejected before: the chain with the most readings only gains by it.
     """
     day = readings.gas_day
     book, register = point.books.get(day), point.reference.setting.register
     if book is None or book.pieces or book.closed != OPEN or book.start is None or register is None:
         return False
-    after = point.books.get(day + 1)
-    if after is not None and (after.pieces or after.start is not None):
+    if not point.appeared(day) or day + point.rules.history_days < (point.last_day or 0):
         return False
+    for later in range(day + 1, max(point.books) + 1):
+        other = point.books.get(later)
+        if other is not None and (other.pieces or other.start is not None):
+            return False
     end = _regular_end(point, readings, book.start)
     if end is None:
         return False
     book.pieces.append((point.now_us, packed))
     book.batch, book.ran, book.failed = None, READING_RULES, 0
-    (after or point.book(day + 1)).start = end
+    point.book(day + 1).start = end
     point.touch(day)
     point.touch(day + 1)
     _believe_valid(point, day, book, True)
@@ -76,31 +78,29 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
 
 def _regular_end(point: Point, readings: PackedReadings, start: Standing) -> Standing | None:
     """The end-of-Day reading of a piece that is regular and begins with the standing reading; None for any other."""
-    day, step, setting = readings.gas_day, readings.step, point.reference.setting
+    setting, index, step = point.reference.setting, readings.index, readings.step
     register = setting.register
-    if readings.meter != setting.meter or register is None or not readings.plain or not isinstance(step, int) or step <= 0:
+    if register is None or readings.meter != setting.meter or type(step) is not int or step <= 0 or not readings.plain:
         return None
-    first_us, first = readings.first_us, readings.index[0]
-    last_us = first_us + step * (len(readings.index) - 1)
-    if (
-        first_us != start.at_us
-        or first != start.ticks
-        or first_us != point.days.start_us(day)
-        or last_us != point.days.start_us(day + 1)
-    ):
+    last_us = readings.first_us + step * (len(index) - 1)
+    if readings.first_us != start.at_us or index[0] != start.ticks or not _spans_day(point, readings, last_us):
         return None
-    validation = point.rules.of(day)
+    validation = point.rules.of(readings.gas_day)
     offset_s = readings.clock_offset_s
-    if (
-        offset_s is not None and abs(offset_s) > validation.clock_offset_s
-    ) or last_us > point.now_us + validation.future_s * SECOND_US:
+    if offset_s is not None and abs(offset_s) > validation.clock_offset_s:
         return None
-    steps = readings.index[1:]
-    last = first + sum(steps)
+    steps = index[1:]
+    last = start.ticks + sum(steps)
     possible = register.limit_ticks(step, validation.excess_factor) - 1
-    if min(steps) < 0 or max(steps) > possible or last >= register.modulus:
+    if last >= register.modulus or min(steps) < 0 or max(steps) > possible:
         return None
     return Standing(last_us, last)
+
+
+def _spans_day(point: Point, readings: PackedReadings, last_us: int) -> bool:
+    """Whether the readings go from the Day's start to its end, which has been."""
+    day, start_us = readings.gas_day, point.days.start_us
+    return readings.first_us == start_us(day) and last_us == start_us(day + 1) <= point.now_us
 
 
 def _judge_day(point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected]) -> None:

@@ -82,7 +82,7 @@ class Book:
 class Reference:
     """The reference facts of a point as far as they were received: registrations, the meter, calorific values.
 
-    `version` goes up with every change, for whoever keeps what follows from them.
+    `packed` keeps the state's bytes of the registrations and the meter.
     """
 
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
@@ -90,8 +90,7 @@ class Reference:
         self.registrations: list[Registered] = []
         self.fitted: MeterFitted | None = None
         self.values: dict[tuple[str, int], list[CalorificValue]] = {}
-        self.version = 0
-        self.packed: tuple[int, bytes] | None = None  # the state's bytes, and the version they are of
+        self.packed: bytes | None = None
         self._of_day: dict[int, Registered | None] = {}
         self._close_out_us: dict[int, int] = {}
         self._setting: Setting | None = None
@@ -105,7 +104,7 @@ class Reference:
             self.registrations.sort(key=lambda each: (each.gas_day, *order(each)))
         else:
             self.fitted = self._first_meter(fact)
-        self.version += 1
+        self.packed = None
         self._of_day.clear()
         self._close_out_us.clear()
         self._setting = None
@@ -118,7 +117,6 @@ class Reference:
         known.append(fact)
         if len(known) > 1:
             known.sort(key=order)
-        self.version += 1
         return True
 
     def _first_meter(self, fact: MeterFitted) -> MeterFitted:
@@ -130,9 +128,12 @@ class Reference:
 
     def forget_values_before(self, day: int) -> None:
         """Let go of the calorific values of earlier Days."""
-        if any(key[1] < day for key in self.values):
-            self.values = {key: values for key, values in self.values.items() if key[1] >= day}
-            self.version += 1
+        self.values = {key: values for key, values in self.values.items() if key[1] >= day}
+
+    def values_of(self, day: int) -> list[CalorificValue]:
+        """The calorific values of the Day's LDZ, in the order of receipt."""
+        registered = self.of(day)
+        return self.values.get((registered.ldz, day), []) if registered is not None else []
 
     @property
     def registered(self) -> int | None:
@@ -162,8 +163,7 @@ class Reference:
 
     def calorific_value(self, day: int) -> Decimal | None:
         """The calorific value of the Day's LDZ, MJ/m³, as last received; None where none was."""
-        registered = self.of(day)
-        known = self.values.get((registered.ldz, day)) if registered is not None else None
+        known = self.values_of(day)
         return known[-1].mj_per_m3 if known else None
 
     @property

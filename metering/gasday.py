@@ -55,10 +55,11 @@ class GasDays:
 
     def start_us(self, day: int) -> int:
         """The instant at which the Day begins, which is the end of the Day before."""
-        known = self._start_us.get(day)
-        if known is None:
-            known = self._start_us[day] = self._local_us(day, self._starts_at(day))
-        return known
+        try:
+            return self._start_us[day]
+        except KeyError:
+            self._start_us[day] = known = self._local_us(day, self._starts_at(day))
+            return known
 
     def end_us(self, day: int) -> int:
         """The instant at which the Day ends."""

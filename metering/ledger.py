@@ -17,13 +17,13 @@ DeterminedStatus = Literal["restored", "apportioned", "revised"]
 Key: TypeAlias = tuple[str, ...]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="record"):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="record"):
     """What all ledger records have: the Supply Meter Point they speak of."""
 
     meter_point: str
 
 
-class Day(Record, tag="day", frozen=True, kw_only=True):
+class Day(Record, tag="day", frozen=True, kw_only=True, gc=False):
     """A Gas Day of a Supply Meter Point (4.3, 4.4). Key: meter point, Day."""
 
     gas_day: date
@@ -50,7 +50,7 @@ class Day(Record, tag="day", frozen=True, kw_only=True):
         return ("day", self.meter_point, self.gas_day.isoformat())
 
 
-class Reconciliation(Record, tag="reconciliation", frozen=True, kw_only=True):
+class Reconciliation(Record, tag="reconciliation", frozen=True, kw_only=True, gc=False):
     """Closed-out less determined, positive where the closed-out volume was too high (4.4.4(b)). Key: meter point, Day, kind."""
 
     gas_day: date
@@ -63,7 +63,7 @@ class Reconciliation(Record, tag="reconciliation", frozen=True, kw_only=True):
         return ("reconciliation", self.meter_point, self.gas_day.isoformat(), self.kind)
 
 
-class Rejected(Record, tag="rejected", frozen=True, kw_only=True):
+class Rejected(Record, tag="rejected", frozen=True, kw_only=True, gc=False):
     """A reading (or, with `at` and `index` null, a Day's batch) that validation rejected (1.5). Key: meter point, Day, rule,
     instant of the reading, index."""
 
@@ -87,7 +87,7 @@ class Rejected(Record, tag="rejected", frozen=True, kw_only=True):
         )
 
 
-class Tolerance(Record, tag="tolerance", frozen=True, kw_only=True):
+class Tolerance(Record, tag="tolerance", frozen=True, kw_only=True, gc=False):
     """What a comparison of two advances found (4.8.1(d)): `a` and `b` in m³, `deviation` = a/b - 1, six places, null where b
     is 0. Key: meter point, Day, check."""
 

@@ -24,7 +24,7 @@ from metering.records import changes_of
 from metering.rules import Rules
 from metering.standing import NO_BATCH, Standing
 from metering.volumes import daily_share_wh, volume_of_wh
-from metering.wire import PackedReadings, canonical, encode_fact, identity, unpack
+from metering.wire import PackedReadings, canonical, encode_fact, identity, pack_readings, unpack
 
 BEGINNING_US = -(2**62)
 WEEK = 7
@@ -46,13 +46,14 @@ class Point:
         self.last_day: int | None = None  # to this one have appeared in the ledger
         self.floor: int | None = None  # pruned: the first Day held
         self.anchor: int | None = None  # pruned: the first Day that may still change
-        self.pruned_for: int | None = None  # the oldest open Day when it was last pruned
+        self.prune_from = 0  # the oldest open Day at which it is to be pruned again
         self.open_days: list[int] = []  # appeared, not closed out, in the order of their close-outs
         self.settled = False  # a Day was closed out, or got its volume, at now_us itself
         self.before: dict[int, Belief] = {}  # what was believed before now_us, of the Days that changed at it
         self._touched: set[int] = set()
         self._valued: set[int] = set()  # deemed Days with a new calorific value
         self._seen: set[bytes] = set()
+        self._due_us: int | None = None  # what `next_due_us` found
 
     # --- facts in ---------------------------------------------------------------------------------------------------
 
@@ -76,8 +77,7 @@ class Point:
         if at_us > self.now_us:
             self._pass_until(at_us)
             if extend(self, readings, packed):
-                if at_us >= (self.next_due_us() or at_us + 1):
-                    self._close_and_begin(at_us)
+                self._happen(at_us)
                 return self._changes()
         return self.apply([unpack(readings, received_at)])
 
@@ -89,6 +89,11 @@ class Point:
 
     def next_due_us(self) -> int | None:
         """The next instant at which something happens by itself: a Day begins, or is closed out."""
+        if self._due_us is None:
+            self._due_us = self._next_due_us()
+        return self._due_us
+
+    def _next_due_us(self) -> int | None:
         if self.last_day is None:
             registered = self.reference.registered
             return None if registered is None else self.days.start_us(registered)
@@ -111,6 +116,8 @@ class Point:
     def _take(self, at_us: int, facts: Sequence[AnyFact]) -> None:
         if at_us > self.now_us:
             self._pass_until(at_us)
+            if len(facts) == 1 and isinstance(facts[0], Readings) and extend(self, *pack_readings(facts[0])):
+                return self._happen(at_us)
         changed: set[int] = set()
         for fact in facts:
             changed |= self._put(fact)
@@ -121,6 +128,10 @@ class Point:
         for day in sorted(self._valued):
             self._fill(day)
         self._valued.clear()
+        self._happen(at_us)
+
+    def _happen(self, at_us: int) -> None:
+        """Let happen what is due at this very instant."""
         if at_us >= (self.next_due_us() or at_us + 1):
             self._close_and_begin(at_us)
 
@@ -167,9 +178,9 @@ class Point:
             return
         if self.anchor is not None and day < self.anchor:
             raise NeedsHistory(fact)
-        if self.reference.take(fact) and registered is not None and registered.ldz == fact.ldz and day in self.books:
+        if self.reference.take(fact) and registered is not None and registered.ldz == fact.ldz:
             self.touch(day)
-            if self.books[day].closed == DEEMED:
+            if self.book(day).closed == DEEMED:
                 self._valued.add(day)
 
     def _put_reference(self, fact: Registered | MeterFitted) -> set[int]:
@@ -179,6 +190,7 @@ class Point:
             return set()
         self._seen.add(digest)
         self.reference.take(fact)
+        self._due_us = None
         for book in self.books.values():
             book.batch = None
         if self.reference.registered is not None:
@@ -222,6 +234,7 @@ class Point:
     # --- time: Days begin and are closed out ------------------------------------------------------------------------
 
     def _close_and_begin(self, at_us: int) -> None:
+        self._due_us = None
         closing: list[int] = []
         for day in self.open_days:  # in the order of their close-outs
             if self.reference.close_out_us(day) > at_us:
@@ -230,10 +243,11 @@ class Point:
         if closing:
             self.settled = True
             del self.open_days[: len(closing)]
-            for day in sorted(closing):
+            closing.sort()
+            for day in closing:
                 self._close_out(day)
             failed = [day for day in closing if self.books[day].failed_day]
-            for day in sorted(closing):
+            for day in closing:
                 self._fill(day)
             if failed:
                 determine_around(self, min(failed), max(failed) + 1)
@@ -241,9 +255,12 @@ class Point:
 
     def _begin(self, at_us: int) -> None:
         """Let the Days appear that have begun by an instant."""
-        first, today = self.reference.registered, self.days.day_of(at_us)
-        if first is None or today < first:
+        first = self.reference.registered
+        if first is None:
             return
+        today, start_us = first - 1 if self.last_day is None else self.last_day, self.days.start_us
+        while start_us(today + 1) <= at_us:
+            today += 1
         if self.last_day is None or self.first_day is None:
             fresh = [*range(first, today + 1)]
         else:
@@ -255,7 +272,8 @@ class Point:
             self.touch(day)
         self.first_day, self.last_day = first, today
         self.open_days += fresh
-        self.open_days.sort(key=lambda day: (self.reference.close_out_us(day), day))
+        if len(fresh) > 1 or len(self.reference.registrations) > 1:
+            self.open_days.sort(key=lambda day: (self.reference.close_out_us(day), day))
 
     def _close_out(self, day: int) -> None:
         """Fix the Day's volume with what is known now (4.3, 4.2.6, 4.4.2)."""
@@ -263,9 +281,8 @@ class Point:
         if book.valid and book.start is not None and after.start is not None:
             book.closed = ACTUAL
             book.closed_l = self.volume_l(book.start, after.start)
-            book.start = book.start._replace(fixed=True)
-            after.start = after.start._replace(fixed=True)
-            after.packed = None
+            book.start = Standing(book.start.at_us, book.start.ticks, True)
+            after.start = Standing(after.start.at_us, after.start.ticks, True)
         elif self.reference.in_deemed_week(day):
             book.closed = DEEMED
             book.deemed_wh = self._annual_share_wh(day)

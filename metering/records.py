@@ -13,6 +13,7 @@ from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, OPEN, RESTORED, 
 from metering.gasday import to_datetime
 from metering.ledger import AnyRecord, Change, Day, DayStatus, DeterminedStatus, Reconciliation, Void
 from metering.rules import RULE_IDS
+from metering.standing import Standing
 from metering.volumes import quantity_wh
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 STATUS: dict[int, DayStatus] = {ACTUAL: "actual", DEEMED: "deemed", ASSUMED: "assumed", OPEN: "provisional"}
 DETERMINED: dict[int, DeterminedStatus] = {RESTORED: "restored", APPORTIONED: "apportioned"}
+MILLI = Decimal("0.001")
+UNUSUAL_VOLUME, STUCK_REGISTER = BIT["unusual_volume"], BIT["stuck_register"]
 BOUNDARY_RULES = BIT["boundary_mismatch"] | BIT["negative_advance"] | BIT["excess_flow"]
 
 
@@ -43,25 +46,31 @@ def changes_of(point: Point, day: int) -> list[Change]:
 
 def day_record(point: Point, day: int, book: Book) -> Day:
     """The `day` record."""
-    registered = point.reference.of(day)
+    reference = point.reference
+    registered = reference.of(day)
     assert registered is not None
-    start, end = book.start, point.start(day + 1)
+    after = point.books.get(day + 1)
+    start, end = book.start, None if after is None else after.start
     actual = book.valid if book.closed == OPEN else book.closed == ACTUAL
-    litres, value = point.value_l(day), point.reference.calorific_value(day)
-    quantity = point.deemed_wh(day)
+    litres, value = point.value_l(day), reference.calorific_value(day)
+    quantity = None if actual else point.deemed_wh(day)
     if quantity is None and litres is not None and value is not None:
         quantity = quantity_wh(litres, value)
-    ran, failed = _rules(point, day, book, quantity if actual else None)
+    ran, failed = book.ran, book.failed | book.flagged
+    if start is not None and end is not None:
+        ran, failed = _rules(point, day, start, end, ran, failed, quantity if actual else None)
+    determined_l = book.determined_l
     return Day(
         meter_point=point.meter_point, gas_day=date.fromordinal(day), users=registered.users, equipment=registered.equipment,
         status="actual" if actual else STATUS[book.closed],
         start_index=None if start is None else start.ticks, end_index=None if end is None else end.ticks,
-        volume_m3=thousandths(litres), quantity_kwh=thousandths(quantity), closed_out=book.closed != OPEN,
-        determined_status=DETERMINED.get(book.determined), determined_m3=thousandths(book.determined_l),
-        determined_kwh=_kwh(book.determined_l, value),
+        volume_m3=None if litres is None else litres * MILLI, quantity_kwh=None if quantity is None else quantity * MILLI,
+        closed_out=book.closed != OPEN,
+        determined_status=DETERMINED.get(book.determined), determined_m3=thousandths(determined_l),
+        determined_kwh=None if determined_l is None or value is None else quantity_wh(determined_l, value) * MILLI,
         since=None if book.since_us is None else to_datetime(book.since_us),
         valid=book.valid, valid_at=None if book.valid_at_us is None else to_datetime(book.valid_at_us), by_11=book.by_11,
-        ratchet_day=actual or book.determined == RESTORED, failed=_names(failed), ran=_names(ran),
+        ratchet_day=actual or book.determined == RESTORED, failed=_names(failed) if failed else (), ran=_names(ran),
     )  # fmt: skip
 
 
@@ -76,27 +85,33 @@ def reconciliation_record(point: Point, day: int, book: Book) -> Reconciliation 
         quantity = closed - quantity_wh(book.determined_l, value)
     return Reconciliation(
         meter_point=point.meter_point, gas_day=date.fromordinal(day), kind="failed_daily_read",
-        volume_m3=Decimal(book.closed_l - book.determined_l).scaleb(-3), quantity_kwh=thousandths(quantity),
+        volume_m3=(book.closed_l - book.determined_l) * MILLI, quantity_kwh=thousandths(quantity),
         since=to_datetime(book.since_us),
     )  # fmt: skip
 
 
-def _rules(point: Point, day: int, book: Book, quantity: int | None) -> tuple[int, int]:
-    """Which rules ran on the Day and which failed, as bit sets."""
-    ran, failed = book.ran, book.failed | book.flagged
-    if book.start is not None and point.start(day + 1) is not None:
-        ran |= BOUNDARY_RULES
-    registered = point.reference.of(day)
-    validation = point.rules.of(day)
+def _rules(
+    point: Point, day: int, start: Standing, end: Standing, ran: int, failed: int, quantity: int | None
+) -> tuple[int, int]:
+    """Which rules ran on a Day with both its boundaries and which failed, as bit sets; given those of its own batch."""
+    ran |= BOUNDARY_RULES
+    registered, validation = point.reference.of(day), point.rules.of(day)
     if registered is not None and quantity is not None:
-        ran |= BIT["unusual_volume"]
-        if quantity * 365 > validation.unusual_factor * registered.annual_quantity_kwh * 1000:
-            failed |= BIT["unusual_volume"]
-    still = _stands_still(point, day)
+        ran |= UNUSUAL_VOLUME
+        if quantity > _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor):
+            failed |= UNUSUAL_VOLUME
+    still = start.ticks == end.ticks and _stands_still(point, day)
     if still is not None:
-        ran |= BIT["stuck_register"]
-        failed |= BIT["stuck_register"] if still else 0
+        ran |= STUCK_REGISTER
+        failed |= STUCK_REGISTER if still else 0
     return ran, failed
+
+
+@lru_cache(maxsize=4096)
+def _usual_wh(annual_quantity_kwh: Decimal, factor: Decimal) -> int:
+    """The greatest quantity of a Day that is not unusual."""
+    limit = Fraction(factor) * Fraction(annual_quantity_kwh) * 1000 / 365
+    return limit.numerator // limit.denominator
 
 
 def _stands_still(point: Point, day: int) -> bool | None:
@@ -104,8 +119,6 @@ def _stands_still(point: Point, day: int) -> bool | None:
     that cannot be said."""
     registered, register = point.reference.of(day), point.reference.setting.register
     value, validation = point.reference.calorific_value(day), point.rules.of(day)
-    if registered is None or register is None or value is None:
-        return None
     indexes = set()
     for boundary in range(day - validation.stuck_days + 1, day + 2):
         start = point.start(boundary)
@@ -114,17 +127,15 @@ def _stands_still(point: Point, day: int) -> bool | None:
         indexes.add(start.ticks)
     if len(indexes) > 1:
         return False
+    if registered is None or register is None or value is None:
+        return None
     mean_m3 = Fraction(registered.annual_quantity_kwh) / 365 * Fraction(18, 5) / Fraction(value)
     return mean_m3 > validation.stuck_ticks * register.k
 
 
 def thousandths(value: int | None) -> Decimal | None:
     """Litres as m³, or watt-hours as kWh, with three places."""
-    return None if value is None else Decimal(value).scaleb(-3)
-
-
-def _kwh(litres: int | None, value: Decimal | None) -> Decimal | None:
-    return None if litres is None or value is None else thousandths(quantity_wh(litres, value))
+    return None if value is None else value * MILLI
 
 
 @lru_cache(maxsize=4096)

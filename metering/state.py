@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
+from metering.batch import Batch
 from metering.book import ACTUAL, Belief, Book, Reference
 from metering.facts import CalorificValue, MeterFitted, Registered
 from metering.gasday import GasDays, to_datetime
@@ -20,20 +21,30 @@ from metering.rules import Rules
 from metering.standing import Standing
 
 STATE_VERSION = 1
+PRUNE_EVERY_DAYS = 4
 BEGINNING = -1  # nothing was let go of yet
 
 
+class _Value(msgspec.Struct, array_like=True, frozen=True):
+    """A calorific value of the Day's LDZ."""
+
+    received_us: int
+    mj_per_m3: str
+
+
 class _BookState(msgspec.Struct, array_like=True, frozen=True):
-    """A Day. What is usual comes first; what is rare is in `more`."""
+    """A Day. What is usual comes first; what is rare is in `more`. `start` is the standing reading's instant and index;
+    that it is fixed follows from the Days on both sides."""
 
     day: int
     pieces: tuple[tuple[int, bytes], ...]
-    start: Standing | None
+    start: tuple[int, int] | None
     closed: int
     closed_l: int | None
     belief: Belief
     ran: int
     failed: int
+    values: tuple[_Value, ...] = ()
     more: _More | None = None
 
 
@@ -48,14 +59,11 @@ class _More(msgspec.Struct, array_like=True, frozen=True):
 
 
 class _ReferenceState(msgspec.Struct, array_like=True, frozen=True):
-    """Registrations, the meter, and by LDZ the calorific values: Day, received, value."""
-
     registrations: list[Registered]
     fitted: MeterFitted | None
-    values: dict[str, list[tuple[int, int, str]]]
 
 
-class _State(msgspec.Struct, array_like=True, frozen=True):
+class _Head(msgspec.Struct, array_like=True, frozen=True):
     v: int
     meter_point: str
     now_us: int
@@ -66,14 +74,10 @@ class _State(msgspec.Struct, array_like=True, frozen=True):
     open_days: list[int]
     settled: bool
     before: dict[int, Belief]
-    reference: msgspec.Raw
-    books: msgspec.Raw
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_State).decode
-_decode_reference = msgspec.msgpack.Decoder(_ReferenceState).decode
-_decode_books = msgspec.msgpack.Decoder(list[_BookState]).decode
+_decode = msgspec.msgpack.Decoder(tuple[_Head, _ReferenceState, list[_BookState]]).decode
 
 
 def prune(point: Point) -> None:
@@ -82,10 +86,10 @@ def prune(point: Point) -> None:
     The anchor is the latest boundary with a fixed reading of which every Day before is closed out and not needed as the
     week before of an open one; a fixed reading at least a week before it, the floor, is where what is held begins.
     """
-    oldest_open = point.open_days[0] if point.open_days else None
-    if point.floor is not None and point.pruned_for == oldest_open:
+    oldest_open = point.open_days[0] if point.open_days else BEGINNING
+    if point.floor is not None and oldest_open < point.prune_from:
         return
-    point.pruned_for = oldest_open
+    point.prune_from = oldest_open + PRUNE_EVERY_DAYS
     books = point.books
     settled = (min(point.open_days) if point.open_days else max(books, default=BEGINNING)) - WEEK
     fixed = sorted(day for day, book in books.items() if day <= settled and book.start is not None and book.start.fixed)
@@ -99,22 +103,26 @@ def prune(point: Point) -> None:
 
 def encode_state(point: Point) -> bytes:
     """The bytes of a pruned point."""
-    return _encode(
-        _State(
+    reference = point.reference
+    if reference.packed is None:
+        reference.packed = _encode((reference.registrations, reference.fitted))
+    head = _encode(
+        (
             STATE_VERSION, point.meter_point, point.now_us, point.first_day, point.last_day, point.floor, point.anchor,
-            point.open_days, point.settled, point.before, msgspec.Raw(_packed_reference(point.reference)),
-            msgspec.Raw(_packed_books(point.books)),
+            point.open_days, point.settled, point.before,
         )
     )  # fmt: skip
+    parts = [book.packed or _packed_book(day, book, reference) for day, book in point.books.items()]
+    # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
+    return b"".join((b"\x93", head, reference.packed, b"\xdd", len(parts).to_bytes(4, "big"), *parts))
 
 
 def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     """The point of `encode_state`'s bytes. Raises ValueError where they are of another version, or no state."""
     try:
-        state = _decode(data)
+        state, reference, books = _decode(data)
         if state.v != STATE_VERSION:
             raise ValueError(f"state version {state.v}; this program knows version {STATE_VERSION}")
-        reference, books = _decode_reference(state.reference), _decode_books(state.books)
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a state: {error}") from error
     point = Point(state.meter_point, rules, days)
@@ -122,54 +130,51 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     point.floor, point.anchor, point.open_days = state.floor, state.anchor, state.open_days
     point.settled, point.before = state.settled, state.before
     point.reference.registrations, point.reference.fitted = reference.registrations, reference.fitted
-    for ldz, values in reference.values.items():
-        for day, received, text in values:
-            value = CalorificValue(
-                ldz=ldz, gas_day=date.fromordinal(day), mj_per_m3=Decimal(text), received_at=to_datetime(received)
-            )  # fmt: skip
-            point.reference.values.setdefault((ldz, day), []).append(value)
-    point.books = {book.day: _book(book) for book in books}
+    actual = {book.day for book in books if book.closed == ACTUAL}
+    for book in books:
+        fixed = book.day in actual or book.day - 1 in actual or book.day == state.floor
+        point.books[book.day] = _book(book, fixed)
+        _keep_values(point.reference, book)
     return point
 
 
-def _packed_reference(reference: Reference) -> bytes:
-    if reference.packed is None or reference.packed[0] != reference.version:
-        values: dict[str, list[tuple[int, int, str]]] = {}
-        for (ldz, day), known in reference.values.items():
-            values.setdefault(ldz, []).extend((day, received_us(value), str(value.mj_per_m3)) for value in known)
-        packed = _encode(_ReferenceState(reference.registrations, reference.fitted, values))
-        reference.packed = reference.version, packed
-    return reference.packed[1]
-
-
-def _packed_books(books: dict[int, Book]) -> bytes:
-    """The books as a MessagePack array; of a Day that has not changed the bytes of before."""
-    parts = [book.packed or _packed_book(day, book) for day, book in books.items()]
-    return b"\xdd" + len(parts).to_bytes(4, "big") + b"".join(parts)
-
-
-def _packed_book(day: int, book: Book) -> bytes:
-    usual = not (book.rejected or book.flagged or book.tolerances or book.shown or book.deemed_wh is not None)
-    more = (
-        None if usual
-        else _More(book.deemed_wh, book.rejected, book.flagged, book.tolerances, tuple(sorted(book.shown)))
+def _packed_book(day: int, book: Book, reference: Reference) -> bytes:
+    """The bytes of `_BookState`."""
+    more = None
+    if book.rejected or book.flagged or book.tolerances or book.shown or book.deemed_wh is not None:
+        more = _More(book.deemed_wh, book.rejected, book.flagged, book.tolerances, tuple(sorted(book.shown)))
+    pieces = book.pieces if book.closed != ACTUAL else ()
+    values = [(received_us(value), str(value.mj_per_m3)) for value in reference.values_of(day)]
+    start = None if book.start is None else book.start[:2]
+    packed = book.packed = _encode(
+        (day, pieces, start, book.closed, book.closed_l, book.belief(), book.ran, book.failed, values, more)
     )  # fmt: skip
-    pieces = () if book.closed == ACTUAL else tuple(book.pieces)
-    packed = _encode(
-        _BookState(day, pieces, book.start, book.closed, book.closed_l, book.belief(), book.ran, book.failed, more)
-    )  # fmt: skip
-    book.packed = packed
     return packed
 
 
-def _book(state: _BookState) -> Book:
+def _keep_values(reference: Reference, book: _BookState) -> None:
+    registered = reference.of(book.day)
+    if registered is not None and book.values:
+        reference.values[registered.ldz, book.day] = [
+            CalorificValue(
+                ldz=registered.ldz, gas_day=date.fromordinal(book.day), mj_per_m3=Decimal(value.mj_per_m3),
+                received_at=to_datetime(value.received_us),
+            )
+            for value in book.values
+        ]  # fmt: skip
+
+
+def _book(state: _BookState, fixed: bool) -> Book:
     book = Book()
     book.pieces = list(state.pieces)
-    book.start, book.closed, book.closed_l = state.start, state.closed, state.closed_l
+    book.start = None if state.start is None else Standing(*state.start, fixed)
+    book.closed, book.closed_l = state.closed, state.closed_l
     book.valid, book.valid_at_us, book.by_11, book.determined, book.determined_l, book.since_us = state.belief
     book.ran, book.failed = state.ran, state.failed
     if state.more is not None:
         more = state.more
         book.deemed_wh, book.rejected, book.flagged = more.deemed_wh, more.rejected, more.flagged
         book.tolerances, book.shown = more.tolerances, frozenset(more.shown)
+    if not book.pieces:  # of a Day closed out as actual they were left behind
+        book.batch = Batch(ran=book.ran, failed=book.failed, tolerances=book.tolerances)
     return book

@@ -15,6 +15,7 @@ from typing import Literal
 from metering.facts import MeterFitted
 
 HOUR_US = 3_600_000_000
+SPANS_KEPT = 64
 Verdict = Literal["", "negative_advance", "excess_flow"]
 
 
@@ -43,6 +44,7 @@ class Register:
         self._litres_2n, self._litres_d = 2 * litres.numerator, litres.denominator
         self._flow = Fraction(fitted.q_max_m3_per_h) / self.m3_per_tick / HOUR_US  # ticks a microsecond
         self._limits: dict[Decimal, tuple[int, int]] = {}
+        self._limit_ticks: dict[tuple[int, Decimal], int] = {}
 
     def litres(self, index: int) -> int:
         """R(index × k)."""
@@ -72,8 +74,13 @@ class Register:
 
     def limit_ticks(self, span_us: int, factor: Decimal) -> int:
         """The greatest admissible advance in that time, in whole ticks."""
-        numerator, denominator = self._limit(factor)
-        return numerator * span_us // denominator + 1
+        known = self._limit_ticks.get((span_us, factor))
+        if known is None:
+            numerator, denominator = self._limit(factor)
+            known = numerator * span_us // denominator + 1
+            if len(self._limit_ticks) < SPANS_KEPT:
+                self._limit_ticks[span_us, factor] = known
+        return known
 
     def _limit(self, factor: Decimal) -> tuple[int, int]:
         known = self._limits.get(factor)

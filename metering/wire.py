@@ -150,7 +150,9 @@ def open_frame(message: bytes) -> OpenFrame:
         if envelope.v != VERSION:
             raise UnknownVersion(f"frame version {envelope.v}; this program knows version {VERSION}")
         payload = _decode_payload(envelope.payload)
-    except msgspec.MsgspecError as error:
+    except UnknownVersion:
+        raise
+    except ValueError as error:  # msgspec's errors, and text that is no UTF-8
         if (version := _version(message)) not in (None, VERSION):
             raise UnknownVersion(f"frame version {version}; this program knows version {VERSION}") from error
         raise FrameError(f"not a frame: {error}") from error
@@ -165,7 +167,7 @@ def _version(message: bytes) -> int | None:
     """The first field of an envelope of any version."""
     try:
         return msgspec.msgpack.decode(msgspec.msgpack.decode(message, type=list[msgspec.Raw])[0], type=int)
-    except (msgspec.MsgspecError, IndexError):
+    except (ValueError, IndexError):
         return None
 
 
@@ -185,6 +187,13 @@ def decode_frame(message: bytes) -> Frame:
 def encode_fact(fact: AnyFact) -> bytes:
     """One fact, packed as in a frame (without `received_at`); for stores and outboxes."""
     return _encoder.encode(_pack(fact))
+
+
+def pack_readings(fact: Readings) -> tuple[PackedReadings, bytes]:
+    """Readings as they are packed in a frame, and their bytes."""
+    packed = _pack(fact)
+    assert isinstance(packed, PackedReadings)
+    return packed, _encoder.encode(packed)
 
 
 def decode_fact(packed: bytes, received_at: datetime | None = None) -> AnyFact:
