@@ -69,7 +69,7 @@ class Cluster:
             state_dir = "{folder / "state"}"
             group = "{self.group}"
             session_timeout_s = {SESSION_TIMEOUT_S}
-            tick_s = 5.0
+            tick_s = 15.0
             [kafka]
             bootstrap_servers = ["{kafka.bootstrap}"]
             partitions = {PARTITIONS}
@@ -146,7 +146,7 @@ class Cluster:
     def virtual_clock(self) -> str:
         """The address of the simulators' clock."""
         lines = self.gateway_config.read_text().splitlines()
-        return next(json.loads(line.partition("=")[2]) for line in lines if line.startswith("clock ="))
+        return str(next(json.loads(line.partition("=")[2]) for line in lines if line.startswith("clock =")))
 
     def submit(self, facts: Iterable[AnyFact]) -> None:
         """As a person would enter them: without the instant of receipt."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -32,7 +32,8 @@ from tests.integration.conftest import Start
 from tests.integration.services import GivenKafka, InfluxServer, KafkaBroker, Proc
 from tests.integration.storage.buckets import Influx, fresh_bucket
 
-DAYS = 10
+DAYS = 16
+DAY_S = 0.4  # of real time, at least
 GAS_DAYS = GasDays()
 Kafka = KafkaBroker | GivenKafka
 
@@ -64,24 +65,28 @@ class Chain:
 
     def collect(self) -> Proc:
         """Start the collector, or start it again; returns when it takes part in virtual time."""
-        if hasattr(self, "collector"):
-            self.collector.kill()
         mark = self.simulate.mark()
         self.collector = self.cluster.collect(self.sites.first_day, self._env)
         self.simulate.wait_for_log("gateway-1 takes part", since=mark)
         return self.collector
 
-    def pass_days(self, *numbers: int) -> None:
-        """Let these Gas Days end and be read, one after the other, numbered from 0."""
-        for number in numbers:
-            day = (self.sites.first_day + timedelta(days=number)).toordinal()
-            self.time.wait_until(to_datetime(GAS_DAYS.end_us(day)) + timedelta(minutes=30))
+    @contextmanager
+    def days_pass(self) -> Iterator[None]:
+        """While the block runs Gas Days end and are read; it ends when they all have, or a little before the last ones."""
+        with ThreadPoolExecutor(1) as pool:
+            passing = pool.submit(self._pass_days)
+            yield
+            passing.result(120)
 
-    def enter_calorific_values(self, *numbers: int) -> None:
-        """As somebody does who knows those of these Days."""
-        days = {self.sites.first_day + timedelta(days=number) for number in numbers}
+    def enter_calorific_values(self, days: Sequence[date]) -> None:
+        """As somebody does who knows them."""
         facts = self.sites.reference_facts()
         self.cluster.submit(fact for fact in facts if isinstance(fact, CalorificValue) and fact.gas_day in days)
+
+    def _pass_days(self) -> None:
+        for day in self.sites.gas_days():
+            self.time.wait_until(to_datetime(GAS_DAYS.end_us(day.toordinal())) + timedelta(minutes=30))
+            time.sleep(DAY_S)
 
     def check(self) -> None:
         """Let virtual time end; when all is quiet, hold the ledger to the facts, and the facts to the meters."""
@@ -132,69 +137,63 @@ def frail_influx(kafka: Kafka, own_influx: InfluxServer, tmp_path: Path, unique:
 def test_the_broker_stopped_under_the_collector(frail_kafka: Chain, own_kafka: KafkaBroker) -> None:
     chain = frail_kafka
     chain.start()
-    chain.pass_days(0, 1, 2)
-    chain.enter_calorific_values(0, 1)
-    own_kafka.stop()
-    chain.pass_days(3, 4, 5)
-    chain.collector.wait_for_log("nothing goes to Kafka .*; [1-9][0-9]* facts wait on disk")
-    own_kafka.start()
-    chain.pass_days(6, 7)
-    chain.collector.wait_for_log("Kafka takes facts again", timeout_s=60)
-    chain.enter_calorific_values(*range(2, DAYS))
+    with chain.days_pass():
+        time.sleep(random.uniform(0, 3 * DAY_S))
+        own_kafka.stop()
+        chain.collector.wait_for_log("nothing goes to Kafka .*; [1-9][0-9]* facts wait on disk")
+        own_kafka.start()
+        chain.collector.wait_for_log("Kafka takes facts again", timeout_s=60)
+    chain.enter_calorific_values(chain.sites.gas_days())
     chain.check()
 
 
 def test_the_collector_killed_and_restarted(chain: Chain) -> None:
     chain.start()
-    chain.enter_calorific_values(*range(DAYS))
-    for number in range(0, 8, 2):
-        passing = threading.Thread(target=chain.pass_days, args=(number, number + 1))
-        passing.start()
-        time.sleep(random.uniform(0, 0.5))
-        chain.collector.kill()
-        passing.join(60)
-        chain.collect()
+    with chain.days_pass():
+        for _ in range(4):
+            time.sleep(random.uniform(0, 2 * DAY_S))
+            chain.collector.kill()
+            chain.collect()
+    chain.enter_calorific_values(chain.sites.gas_days())
     chain.check()
 
 
 def test_the_stream_worker_killed_and_restarted(chain: Chain) -> None:
     chain.start()
-    for number in range(0, 9, 3):
-        chain.pass_days(number, number + 1)
-        chain.enter_calorific_values(number, number + 1, number + 2)
-        time.sleep(random.uniform(0, 0.5))
-        chain.cluster.kill_worker("1")
-        chain.pass_days(number + 2)
-        worker = chain.cluster.worker("1")
-        if random.random() < 0.5:
-            worker.wait_for_log("working on facts", timeout_s=60)
-    chain.enter_calorific_values(9)
+    days = chain.sites.gas_days()
+    with chain.days_pass():
+        for number in range(4):
+            chain.enter_calorific_values(days[number::4])
+            chain.cluster.kill_worker("1")
+            worker = chain.cluster.worker("1")
+            if number % 2:
+                worker.wait_for_log("working on facts", timeout_s=60)
+            time.sleep(random.uniform(0, 1))
     chain.check()
 
 
 def test_influxdb_stopped_and_started(frail_influx: Chain, own_influx: InfluxServer) -> None:
     chain = frail_influx
     chain.start()
-    chain.pass_days(0, 1, 2)
-    own_influx.stop()
-    chain.pass_days(3, 4, 5)
-    chain.enter_calorific_values(*range(DAYS))
-    chain.store.wait_for_log("InfluxDB at .* is away")
-    own_influx.start()
-    chain.store.wait_for_log("InfluxDB at .* is back", timeout_s=60)
+    with chain.days_pass():
+        time.sleep(random.uniform(0, 3 * DAY_S))
+        own_influx.stop()
+        chain.store.wait_for_log("InfluxDB at .* is away")
+        chain.enter_calorific_values(chain.sites.gas_days())
+        own_influx.start()
+        chain.store.wait_for_log("InfluxDB at .* is back", timeout_s=60)
     chain.check()
 
 
 def test_one_of_two_stream_workers_killed(chain: Chain) -> None:
     chain.start(workers=("1", "2"))
     chain.cluster.wait_shared("1", "2")
-    chain.pass_days(0, 1, 2)
-    chain.enter_calorific_values(*range(5))
-    chain.pass_days(3)
-    time.sleep(random.uniform(0, 0.5))
-    chain.cluster.kill_worker(random.choice("12"))
-    chain.pass_days(4, 5)
-    chain.enter_calorific_values(*range(5, DAYS))
+    days = chain.sites.gas_days()
+    with chain.days_pass():
+        chain.enter_calorific_values(days[::2])
+        time.sleep(random.uniform(0, 2 * DAY_S))
+        chain.cluster.kill_worker(random.choice("12"))
+        chain.enter_calorific_values(days[1::2])
     chain.check()
 
 
@@ -237,9 +236,10 @@ def healthy(sites: Sites) -> list[Site]:
 def check_nothing_lost_nor_doubled(sites: Sites, lines: Lines) -> None:
     """What the outboxes numbered is there without a gap, and of each Day of a healthy meter one batch, the meter's own."""
     readings = [fact for fact in decoded(lines) if isinstance(fact, Readings)]
-    numbered: defaultdict[tuple[str | None, str], dict[int | None, bytes]] = defaultdict(dict)
+    numbered: defaultdict[tuple[str | None, str], dict[int, bytes]] = defaultdict(dict)
     batches: defaultdict[tuple[str, date], dict[bytes, Readings]] = defaultdict(dict)
     for fact in readings:
+        assert fact.sequence is not None, fact
         before = numbered[fact.outbox, fact.meter_point].setdefault(fact.sequence, identity(fact))
         assert before == identity(fact), f"one number, two facts: {fact}"
         batches[fact.meter_point, fact.gas_day][identity(fact)] = fact
