@@ -10,6 +10,7 @@ Day, and polling comes back by itself after any time.
 from __future__ import annotations
 
 import enum
+import itertools
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -81,7 +82,8 @@ def owed(state: MeterState, newest: int, policy: Policy) -> Iterator[int]:
 def next_ask(state: MeterState, now_us: int, days: GasDays, policy: Policy, offset_us: int) -> Ask:
     """The next poll of this meter; `at_us` may be past. `offset_us` is the meter's `spread_us`."""
     newest = days.day_of(now_us) - 1
-    asks = [Ask(days.end_us(newest + 1) + offset_us, newest + 1)]
+    coming = next(day for day in itertools.count(newest + 1) if day not in state.settled)  # a clock may have gone back
+    asks = [Ask(days.end_us(coming) + offset_us, coming)]
     first_us = days.end_us(newest) + offset_us
     older_silent = False
     for day in owed(state, newest, policy):

@@ -1,0 +1,342 @@
+"""The gateway over real sockets and a real outbox: many meters, dead ones among them, restarts, a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from collectors.clock import SystemClock
+from collectors.gateway import Gateway
+from collectors.modbus_maps import register_map
+from collectors.outbox import Outbox
+from metering.facts import AnyFact, GatewayStatus, PollFailed, Readings
+from metering.gasday import GasDays, to_datetime, to_us
+from simulators.clock import SteppedClock
+from simulators.faults import AnyFault, Corrupt, Dead, NotLogged, Silence
+from simulators.modbus_server import ModbusServer
+from simulators.serve import ServedGateway, ServedMeter, ServedPolling, Service, serve
+from simulators.sites import Convertor, Site
+
+FIRST = date(2026, 10, 23)  # summer time ends on the 25th
+DAYS = GasDays()
+START = to_datetime(DAYS.start_us(FIRST.toordinal()))
+DAY = timedelta(days=1)
+MAP = register_map("hourly_log")
+
+
+def site(number: int, *faults: AnyFault, fitted_at: datetime = START) -> Site:
+    return Site(
+        name=f"site-{number}", protocol="modbus_tcp", meter_point=f"MP{number}", meter=f"M-{number}", equipment=f"E-{number}",
+        users=("Alder",), ldz="NW", registered=FIRST, annual_quantity_kwh=Decimal(20_000_000), profile="process", seed=number,
+        fitted_at=fitted_at, digits=8, m3_per_tick=Decimal("0.1"), start_index=1000, q_max_m3_per_h=Decimal(900),
+        convertor=Convertor(unconverted_digits=8, unconverted_m3_per_tick=Decimal("0.1")), faults=faults,
+    )  # fmt: skip
+
+
+def stored(outbox: Outbox) -> list[AnyFact]:
+    return [entry.fact for entry in outbox.pending(100_000)]
+
+
+def days_read(outbox: Outbox, point: str) -> list[tuple[int, datetime]]:
+    """(Day of the month, when it was put) of each batch."""
+    entries = outbox.pending(100_000)
+    return [
+        (entry.fact.gas_day.day, entry.committed_at)
+        for entry in entries
+        if isinstance(entry.fact, Readings) and entry.fact.meter_point == point
+    ]
+
+
+async def virtual_run(service: Service, clock: SteppedClock, outbox: Outbox, until: datetime) -> Gateway:
+    """Run a gateway in virtual time until an instant."""
+    gateway = Gateway(service.gateway(), clock.join("gateway"), outbox, days=DAYS)
+    with clock.join("end") as end:
+        moving = asyncio.create_task(clock.run(expected=2))
+        running = asyncio.create_task(gateway.run())
+        await end.wait_until(until)
+        while set(clock.working()) > {"end"}:
+            await asyncio.sleep(0.01)
+        gateway.stop()
+        await running
+        moving.cancel()
+    return gateway
+
+
+def virtually(
+    sites: list[Site], outbox: Outbox, hours: float, work: Callable[[Service], Awaitable[None]] | None = None
+) -> Gateway:
+    async def main() -> Gateway:
+        clock = SteppedClock(START)
+        service = await serve(sites, clock.now)
+        try:
+            if work is not None:
+                await work(service)
+            return await virtual_run(service, clock, outbox, START + timedelta(hours=hours))
+        finally:
+            await service.close()
+
+    return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    opened = Outbox(tmp_path / "outbox.sqlite", "gateway-1")
+    yield opened
+    opened.close()
+
+
+def test_each_day_is_read_once_soon_after_its_end_and_is_what_the_meter_says(outbox: Outbox) -> None:
+    virtually([site(1)], outbox, hours=24 * 4 + 2)
+    read = days_read(outbox, "MP1")
+    assert [day for day, _ in read] == [23, 24, 25, 26]
+    for day, put_at in read:
+        end = to_datetime(DAYS.end_us(date(2026, 10, day).toordinal()))
+        assert timedelta(minutes=2) <= put_at - end <= timedelta(minutes=7)
+    meter = site(1).build(DAYS)
+    batches = [fact for fact in stored(outbox) if isinstance(fact, Readings)]
+    assert [len(batch.index) for batch in batches] == [25, 26, 25, 25]  # the Day of the 24th has 25 hours
+    for batch in batches:
+        assert batch.index == tuple(meter.true_index_at(at) for at in batch.instants())
+        assert batch.clock_offset_s == 0
+        assert (batch.gateway, batch.outbox) == ("gateway-1", outbox.id)
+    assert [batch.sequence for batch in batches] == [0, 1, 2, 3]
+
+
+def test_a_dead_meter_beside_a_live_one_gives_failed_polls_and_no_reading(
+    outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = virtually([site(1), site(2, Dead())], outbox, hours=24 * 2 + 22)
+    assert [day for day, _ in days_read(outbox, "MP1")] == [23, 24]
+    assert days_read(outbox, "MP2") == []
+    failed = [fact for fact in stored(outbox) if isinstance(fact, PollFailed)]
+    assert {(fact.meter_point, fact.reason) for fact in failed} == {("MP2", "the connection was closed")}
+    assert 6 <= len(failed) <= 20
+    assert gateway.counters.away == {"MP2"}
+    assert len([record for record in caplog.records if "does not answer" in record.message]) == 1
+
+
+def test_after_a_silence_the_log_is_fetched_and_one_line_says_so(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    quiet = Silence(from_=START + timedelta(hours=20), until=START + timedelta(hours=24 * 3 + 4))
+    virtually([site(1, quiet)], outbox, hours=24 * 4 + 2)
+    read = days_read(outbox, "MP1")
+    assert [day for day, _ in read] == [25, 24, 23, 26]
+    said = [record.message for record in caplog.records if record.name == "collectors.gateway"]
+    assert [("does not answer" in line, "answers again; 2 Days to fetch" in line) for line in said] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_readings_that_were_never_logged_are_null_and_asked_for_again_until_the_close_out(outbox: Outbox) -> None:
+    lost = NotLogged(first_day=FIRST, last_day=FIRST)
+    gateway = virtually([site(1, lost)], outbox, hours=24 * 8)
+    (batch,) = [fact for fact in stored(outbox) if isinstance(fact, Readings) and fact.gas_day == FIRST]
+    assert batch.index[0] is not None
+    assert batch.index[-1] is not None
+    assert set(batch.index[1:-1]) == {None}
+    assert FIRST in outbox.done_days("M-1")
+    assert gateway.counters.failed == 0
+
+
+@pytest.mark.parametrize("how", ["wrong_check", "short"])
+def test_a_spoiled_answer_is_asked_for_again_at_once(outbox: Outbox, how: str) -> None:
+    virtually([site(1, Corrupt(every=4, how=how))], outbox, hours=24 * 3 + 2)  # type: ignore[arg-type]
+    read = days_read(outbox, "MP1")
+    assert [day for day, _ in read] == [23, 24, 25]
+    assert not [fact for fact in stored(outbox) if isinstance(fact, PollFailed)]
+
+
+def test_answers_that_are_always_spoiled_are_a_failed_poll_with_its_cause(outbox: Outbox) -> None:
+    class Spoiled(ModbusServer):
+        def answer(self, unit: int, function: int, data: bytes) -> bytes | None:
+            answer = super().answer(unit, function, data)
+            return answer and bytes((answer[0], answer[1] - 2)) + answer[2:-2]
+
+    async def replace(service: Service) -> None:
+        server = Spoiled({1: service.meters["site-1"]}, MAP, service._now)
+        port = await server.listen()
+        service.settings[:] = [served(1, port)]
+
+    virtually([site(1)], outbox, hours=25, work=replace)
+    failed = [fact for fact in stored(outbox) if isinstance(fact, PollFailed)]
+    assert {(fact.meter_point, fact.reason, fact.attempts) for fact in failed} == {
+        ("MP1", "short answer: 6 of 7 registers from 0 on", 3)
+    }
+    assert days_read(outbox, "MP1") == []
+
+
+def served(number: int, port: int, timeout_s: float | None = None) -> ServedMeter:
+    return ServedMeter(
+        meter_point=f"MP{number}", meter=f"M-{number}", protocol="modbus", address=f"tcp://127.0.0.1:{port}", device=1,
+        map="hourly_log", timeout_s=timeout_s,
+    )  # fmt: skip
+
+
+def test_a_restart_asks_again_for_what_is_missing_only(tmp_path: Path) -> None:
+    first = Outbox(tmp_path / "outbox.sqlite", "gateway-1")
+    virtually([site(1)], first, hours=24 * 2 + 2)
+    first.close()
+    again = Outbox(tmp_path / "outbox.sqlite", "gateway-1")
+    virtually([site(1)], again, hours=24 * 4 + 2)
+    read = days_read(again, "MP1")
+    assert [day for day, _ in read] == [23, 24, 25, 26]
+    assert [fact.sequence for fact in stored(again) if isinstance(fact, Readings)] == [0, 1, 2, 3]
+    again.close()
+
+
+def test_how_the_gateway_is_comes_at_its_start_and_every_day(outbox: Outbox) -> None:
+    virtually([site(1)], outbox, hours=24 * 3 - 1)
+    statuses = [entry for entry in outbox.pending(1000) if isinstance(entry.fact, GatewayStatus)]
+    assert [entry.committed_at for entry in statuses] == [to_datetime(DAYS.start_us(FIRST.toordinal() + n)) for n in range(3)]
+    assert all(isinstance(entry.fact, GatewayStatus) and entry.fact.clock_synchronised for entry in statuses)
+
+
+def test_virtual_runs_are_the_same_each_time(tmp_path: Path) -> None:
+    def run(name: str) -> list[str]:
+        outbox = Outbox(tmp_path / name, "gateway-1")
+        virtually([site(1, Corrupt(every=5)), site(2, Dead()), site(3)], outbox, hours=24 * 3 + 3)
+        facts = [f"{entry.committed_at} {entry.fact!r}".replace(outbox.id, "") for entry in outbox.pending(10_000)]
+        outbox.close()
+        return sorted(facts)
+
+    assert run("one") == run("two")
+
+
+# In real time.
+
+
+def recent() -> datetime:
+    return SystemClock().now().replace(minute=0, second=0, microsecond=0) - 3 * DAY
+
+
+async def eventually(reached: Callable[[], bool], within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while not reached():
+            await asyncio.sleep(0.02)
+
+
+def test_a_mute_meter_does_not_slow_the_others_down_in_real_time(outbox: Outbox) -> None:
+    async def main() -> None:
+        clock = SystemClock()
+            meters = {n: site(n, fitted_at=recent()).build(DAYS) for n in range(1, 21)}
+        mute = ModbusServer({1: site(0, Dead(), fitted_at=recent()).build(DAYS)}, MAP, clock.now, mute=True)
+        servers = {n: ModbusServer({1: meter}, MAP, clock.now) for n, meter in meters.items()}
+        settings = [served(0, await mute.listen(), timeout_s=30.0)]
+        settings += [served(n, await server.listen()) for n, server in servers.items()]
+        gateway = Gateway(ServedGateway(gateway="g", meters=tuple(settings)), clock, outbox, days=DAYS)
+        running = asyncio.create_task(gateway.run())
+        await eventually(lambda: gateway.counters.polls == 20, 10)
+        assert len(mute.connections) == 1  # still waiting for its answer
+        gateway.stop()
+        await asyncio.wait_for(running, 2)
+        for server in (mute, *servers.values()):
+            await server.close()
+
+    before = to_us(SystemClock().now())
+    if DAYS.day_of(before) != DAYS.day_of(before - 8 * 60 * 1_000_000):
+        pytest.skip("within minutes of a Gas Day's start polls are due later")
+    asyncio.run(main())
+    assert {fact.meter_point for fact in stored(outbox) if isinstance(fact, Readings)} == {f"MP{n}" for n in range(1, 21)}
+
+
+def test_meters_behind_one_address_are_asked_one_after_the_other(outbox: Outbox) -> None:
+    async def main() -> None:
+        now = START + DAY + timedelta(minutes=10)
+        clock = SteppedClock(now)
+        most = 0
+
+        class Counting(ModbusServer):
+            def answer(self, unit: int, function: int, data: bytes) -> bytes | None:
+                nonlocal most
+                most = max(most, len(self.connections))
+                return super().answer(unit, function, data)
+
+        server = Counting({n: site(n).build(DAYS) for n in range(1, 6)}, MAP, clock.now)
+        address = f"tcp://127.0.0.1:{await server.listen()}"
+        settings = [
+            ServedMeter(meter_point=f"MP{n}", meter=f"M-{n}", protocol="modbus", address=address, device=n, map="hourly_log")
+            for n in range(1, 6)
+        ]
+        gateway = Gateway(ServedGateway(gateway="g", meters=tuple(settings)), clock.join("g"), outbox, days=DAYS)
+        assert await gateway.poll_once() == 0
+        assert most == 1
+        await server.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert len([fact for fact in stored(outbox) if isinstance(fact, Readings)]) == 5
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"a small file system needs the right to mount: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_collecting_with_an_alarm_and_it_goes_on_by_itself(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(small_disk / "outbox.sqlite", "gateway-1")
+    filler = small_disk / "filler"
+
+    def fill() -> None:
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"x" * 4096)
+            except OSError:
+                pass
+
+    async def main() -> None:
+        now = START + 4 * DAY + timedelta(minutes=10)
+        clock = SteppedClock(now)
+        service = await serve([site(n) for n in range(1, 41)], clock.now)
+        gateway = Gateway(service.gateway(), clock.join("g"), outbox, days=DAYS)
+        fill()
+        polling = asyncio.create_task(gateway.poll_once())
+        await eventually(lambda: gateway.counters.disk_refuses, 10)
+        assert outbox.backlog().facts == 0  # readable
+        await asyncio.sleep(0.1)
+        assert not polling.done()
+        filler.unlink()
+        assert await asyncio.wait_for(polling, 10) == 0
+        assert not gateway.counters.disk_refuses
+        await service.close()
+
+    asyncio.run(main())
+    assert outbox.backlog().facts == 40
+    outbox.close()
+    alarms = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert len(alarms) == 1
+    assert "the disk is full" in alarms[0].message
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"map": "nonsense"}, "meter M-1 of MP1: .*known are hourly_log, pulse_recorder"),
+        ({"address": "serial:/dev/ttyS9"}, "meter M-1 of MP1: address: found .*allowed with modbus: tcp://host:port"),
+        ({"interval_s": 900}, "meter M-1 of MP1: interval_s: 900; allowed with this map: multiples of 3600"),
+        ({"protocol": "iec62056_21", "map": None}, "meter M-1 of MP1: "),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_with_the_meter(outbox: Outbox, change: dict[str, object], said: str) -> None:
+    meter = msgspec.structs.replace(served(1, 502), **change)
+    with pytest.raises(ValueError, match=said):
+        Gateway(ServedGateway(gateway="g", meters=(meter,), polling=ServedPolling()), SystemClock(), outbox)
