@@ -227,7 +227,7 @@ async def eventually(reached: Callable[[], bool], within_s: float) -> None:
 def test_a_mute_meter_does_not_slow_the_others_down_in_real_time(outbox: Outbox) -> None:
     async def main() -> None:
         clock = SystemClock()
-            meters = {n: site(n, fitted_at=recent()).build(DAYS) for n in range(1, 21)}
+        meters = {n: site(n, fitted_at=recent()).build(DAYS) for n in range(1, 21)}
         mute = ModbusServer({1: site(0, Dead(), fitted_at=recent()).build(DAYS)}, MAP, clock.now, mute=True)
         servers = {n: ModbusServer({1: meter}, MAP, clock.now) for n, meter in meters.items()}
         settings = [served(0, await mute.listen(), timeout_s=30.0)]
