@@ -10,14 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
 from collectors.publisher import PRODUCER_OPTIONS
 from dailyread.config import KafkaConfig
 from dailyread.kafka import check_topics, client_options, consumer
-from metering.wire import DeadLetter
+from metering.wire import DeadLetter, encode_dead_letter
 from storage.writer import Message
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ LOOK_EVERY_S = 5.0  # how often it is asked where the topic ends, which also sho
 ANSWER_WITHIN_MS = 3_000
 ACKNOWLEDGED_WITHIN_S = 30.0
 RETRY_S, RETRY_MAX_S = 0.5, 30.0
-PAYLOAD_BYTES_MAX = 500_000  # of a dead letter: in base64 it stays below the broker's limit; all of it is in the ledger
 
 
 class LedgerChanged(Exception):
@@ -163,11 +161,3 @@ def _changed(partition: TopicPartition, begins: int, ends: int, at: int) -> str:
         f"{where} ends at offset {ends}, and is to be read from {at}: it was made anew."
         " `dailyread rebuild influx` writes what it holds now"
     )
-
-
-def encode_dead_letter(letter: DeadLetter) -> bytes:
-    """A dead letter as JSON, for people; the payload in base64, cut where it is long."""
-    if len(letter.payload) > PAYLOAD_BYTES_MAX:
-        reason = f"{letter.reason} (the first {PAYLOAD_BYTES_MAX} of {len(letter.payload)} bytes)"
-        letter = msgspec.structs.replace(letter, reason=reason, payload=letter.payload[:PAYLOAD_BYTES_MAX])
-    return msgspec.json.encode(letter)

@@ -40,7 +40,8 @@ def assess(point: Point, changed: set[int]) -> None:
         if start != point.start(boundary):
             point.book(boundary).start = start
             point.touch(boundary - 1)
-            point.touch(boundary)
+            for day in range(boundary, boundary + point.rules.of(boundary).stuck_days):
+                point.touch(day)  # `stuck_register` looks that far back
     for day in boundaries:
         if day < last and (book := point.books.get(day)) is not None:
             _judge_day(point, day, book, stood.rejected.get(day, []), stood.flagged.get(day, []))

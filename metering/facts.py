@@ -206,8 +206,8 @@ FACT_TYPES: tuple[type[Fact], ...] = (
 )  # fmt: skip
 
 
-def meter_point_of(fact: AnyFact) -> str | None:
-    """The Supply Meter Point that the fact is about; None for what concerns many or none."""
+def meter_point_of(fact: object) -> str | None:
+    """The Supply Meter Point that a fact (packed or not) is about; None for what concerns many or none."""
     return getattr(fact, "meter_point", None)
 
 

@@ -117,7 +117,8 @@ class Point:
         if at_us > self.now_us:
             self._pass_until(at_us)
             if len(facts) == 1 and isinstance(facts[0], Readings) and extend(self, *pack_readings(facts[0])):
-                return self._happen(at_us)
+                self._happen(at_us)
+                return
         changed: set[int] = set()
         for fact in facts:
             changed |= self._put(fact)

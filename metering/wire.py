@@ -8,6 +8,7 @@ The same packing, without what says by which way a fact came, is the fact's cano
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from metering.facts import (
+    FIRST_GAS_DAY,
+    LAST_GAS_DAY,
     AnyFact,
     CalorificValue,
     GatewayStatus,
@@ -34,6 +37,10 @@ from metering.ledger import AnyRecord, Change, Key, Void
 
 VERSION = 1
 FRAME_BYTES_MAX = 256 * 1024
+LETTER_PAYLOAD_MAX = 500_000
+FIRST_DAY, LAST_DAY = FIRST_GAS_DAY.toordinal(), LAST_GAS_DAY.toordinal()
+LAST_US = 7_258_118_400_000_000  # the year 2200
+NAME_MAX = 64
 
 
 NOT_A_FACT = (msgspec.MsgspecError, OverflowError, ValueError, TypeError, RecursionError)  # what `decode_entry` may raise
@@ -282,16 +289,20 @@ def decode_entry(data: bytes) -> _Packed:
 
 
 def unpack(packed: PackedReadings, received_at: datetime | None) -> Readings:
-    """The readings as a fact, received at that instant."""
+    """The readings as a fact, received at that instant. Raises ValueError or OverflowError where they are none."""
     index, unconverted = packed.index, packed.unconverted
     if packed.delta:
         index = tuple(accumulate(index))
         unconverted = None if unconverted is None else tuple(accumulate(unconverted))
+    elif not all(map(_is_json, index)):
+        raise ValueError("index: holds what JSON has no form for")
     at, interval_s = None, None
     if isinstance(packed.step, tuple):
         at = tuple(to_datetime(us) for us in accumulate((packed.first_us, *packed.step)))
-    elif packed.step:
+    elif packed.step >= SECOND_US and packed.step % SECOND_US == 0:
         interval_s = packed.step // SECOND_US
+    elif len(index) > 1:
+        at = tuple(to_datetime(packed.first_us + n * packed.step) for n in range(len(index)))
     first_at = to_datetime(packed.first_us)
     if not index:
         at, interval_s = (), None
@@ -303,6 +314,53 @@ def unpack(packed: PackedReadings, received_at: datetime | None) -> Readings:
         gateway=packed.gateway, outbox=packed.outbox, sequence=packed.sequence, received_at=received_at,
         source="on_site" if packed.source == "on_site" else "dre",
     )  # fmt: skip
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON can say the value: an index that is wrong is still shown as it came."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(each) for key, each in value.items())
+    return value is None or isinstance(value, bool | int | str)
+
+
+class Entry(NamedTuple):
+    """One fact of a frame as it stands there: when it was received, its bytes, and what they say."""
+
+    received_at: datetime
+    packed: bytes
+    content: PackedReadings | AnyFact
+
+    def fact(self) -> AnyFact:
+        """The fact, with `received_at`."""
+        if isinstance(self.content, PackedReadings):
+            return unpack(self.content, self.received_at)
+        return msgspec.structs.replace(self.content, received_at=self.received_at)
+
+
+def read_entry(packed: bytes, received_at: datetime) -> Entry:
+    """An entry of a frame, sound: raises one of NOT_A_FACT where it is no fact."""
+    entry = Entry(received_at, packed, decode_entry(packed))
+    content = entry.content
+    usual = (
+        isinstance(content, PackedReadings) and content.plain and type(content.step) is int and content.step >= SECOND_US
+        and content.step % SECOND_US == 0 and FIRST_DAY <= content.gas_day <= LAST_DAY and 0 <= content.first_us < LAST_US
+        and 0 < len(content.meter_point) <= NAME_MAX and 0 < len(content.meter) <= NAME_MAX
+    )  # fmt: skip
+    if not usual:
+        entry.fact()  # its own checks
+    return entry
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """A dead letter as JSON, for people; the payload in base64, and cut where it would not fit a message."""
+    if len(letter.payload) > LETTER_PAYLOAD_MAX:
+        reason = f"{letter.reason} (the payload of {len(letter.payload)} bytes is cut)"
+        letter = msgspec.structs.replace(letter, reason=reason, payload=letter.payload[:LETTER_PAYLOAD_MAX])
+    return msgspec.json.encode(letter)
 
 
 class LedgerMessage(msgspec.Struct, array_like=True, frozen=True):

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from metering.facts import AnyFact, CalorificValue, meter_point_of
 from metering.gasday import to_datetime, to_us
-from metering.wire import decode_fact, encode_fact
+from metering.wire import Entry, PackedReadings, decode_fact, encode_fact
 from storage.sqlite import open_database
 
 _Subject = tuple[str, str]  # ("point", meter point) or ("ldz", LDZ)
@@ -44,8 +44,8 @@ class OffsetGap(ValueError):
 class FactStore(Protocol):
     """What all fact stores do. A store has one caller at a time."""
 
-    def append(self, offset: int, facts: Sequence[AnyFact]) -> None:
-        """Keeps the facts of the frame at `offset`, each with its `received_at`; none of them, or all.
+    def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
+        """Keeps the facts of the frame at `offset`, each with its `received_at`, or as it stands there; all, or none.
 
         When it returns they survive the end of the process. A power cut may take the latest frames, and `next_offset()`
         with them. Facts of a meter point and calorific values are kept; of others, and of a frame without facts, only
@@ -80,7 +80,7 @@ class MemoryFactStore:
         self._rows: dict[_Subject, list[_Row]] = {}
         self._next_offset = 0
 
-    def append(self, offset: int, facts: Sequence[AnyFact]) -> None:
+    def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
         rows = _rows(offset, facts)
         if not _is_next(offset, self._next_offset):
             return
@@ -119,7 +119,7 @@ class SqliteFactStore:
         self._db = open_database(path, _SCHEMA, version=1, synchronous="NORMAL")
         self._ids: dict[_Subject, int] = {}
 
-    def append(self, offset: int, facts: Sequence[AnyFact]) -> None:
+    def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
         rows = _rows(offset, facts)
         new: dict[_Subject, int] = {}
         with self._db:  # commits, or rolls back
@@ -174,9 +174,13 @@ def _is_next(offset: int, next_offset: int) -> bool:
     return offset == next_offset
 
 
-def _rows(offset: int, facts: Sequence[AnyFact]) -> list[tuple[_Subject, _Row]]:
+def _rows(offset: int, facts: Sequence[AnyFact | Entry]) -> list[tuple[_Subject, _Row]]:
     rows: list[tuple[_Subject, _Row]] = []
     for number, fact in enumerate(facts):
+        if isinstance(fact, Entry):
+            if (subject := _subject(fact.content)) is not None:
+                rows.append((subject, (offset, number, to_us(fact.received_at), fact.packed)))
+            continue
         if fact.received_at is None:
             raise ValueError(f"fact {number} of frame {offset} has no received_at")
         subject = _subject(fact)
@@ -185,7 +189,7 @@ def _rows(offset: int, facts: Sequence[AnyFact]) -> list[tuple[_Subject, _Row]]:
     return rows
 
 
-def _subject(fact: AnyFact) -> _Subject | None:
+def _subject(fact: AnyFact | PackedReadings) -> _Subject | None:
     point = meter_point_of(fact)
     if point is not None:
         return ("point", point)

@@ -15,9 +15,7 @@ import logging
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
-
-from metering.wire import DeadLetter, UnknownVersion, encode_change
+from metering.wire import UnknownVersion, encode_change, encode_dead_letter
 from stream.faults import FreezeGuard, end_at_once
 from stream.metrics import METRICS
 from stream.opening import Opening, Processor, Slice
@@ -162,8 +160,3 @@ class Partition:
         log.critical("facts[%d] is halted at %s. Upgrade the stream job; nothing is lost", self.number, self.halted)
         while not self._waiting.empty():
             self._waiting.get_nowait()
-
-
-def encode_dead_letter(letter: DeadLetter) -> bytes:
-    """A dead letter as JSON, for people; the payload in base64."""
-    return msgspec.json.encode(letter)

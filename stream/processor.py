@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
-
 from metering.facts import AnyFact, CalorificValue, Registered, Tick, meter_point_of
 from metering.gasday import to_us
 from metering.ledger import Change
@@ -22,7 +20,17 @@ from metering.point import NeedsHistory, Point
 from metering.replay import rebuilt
 from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
-from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame, encode_fact, partition_of
+from metering.wire import (
+    NOT_A_FACT,
+    DeadLetter,
+    Entry,
+    FrameError,
+    PackedReadings,
+    UnknownVersion,
+    open_frame,
+    partition_of,
+    read_entry,
+)
 from storage.fact_store import FactStore
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
@@ -65,23 +73,24 @@ class Processor:
 
         A point whose state rests on this offset or a later one is left alone: it has had the frame.
         """
-        facts, dead = self._read(offset, timestamp, value)
-        self._facts.append(offset, facts)
+        entries, dead = self._read(offset, timestamp, value)
+        self._facts.append(offset, entries)
         if dead:
             yield Slice([], {}, dead)
-        own: defaultdict[str, list[AnyFact]] = defaultdict(list)
-        values: defaultdict[str, list[AnyFact]] = defaultdict(list)
+        own: defaultdict[str, list[Entry]] = defaultdict(list)
+        values: list[tuple[str, Entry]] = []
         late_us = None
-        for fact in facts:
-            if isinstance(fact, CalorificValue):
-                values[fact.ldz].append(fact)
-            elif isinstance(fact, Tick):
-                late_us = max(late_us or to_us(fact.now), to_us(fact.now))
-            elif (meter_point := meter_point_of(fact)) is not None:
-                own[meter_point].append(fact)
-        for ldz in values:
+        for entry in entries:
+            content = entry.content
+            if isinstance(content, CalorificValue):
+                values.append((content.ldz, entry))
+            elif isinstance(content, Tick):
+                late_us = max(late_us or to_us(content.now), to_us(content.now))
+            elif (meter_point := meter_point_of(content)) is not None:
+                own[meter_point].append(entry)
+        for ldz, entry in values:
             for meter_point in self._of_ldz[ldz]:
-                own[meter_point] += values[ldz]
+                own[meter_point].append(entry)
         yield from self._apply(offset, own)
         if late_us is not None:
             yield from self._advance(offset, late_us)
@@ -90,10 +99,10 @@ class Processor:
         """Keep the facts of an earlier frame, which the points have had, where the fact store lacks them."""
         self._facts.append(offset, self._read(offset, timestamp, value)[0])
 
-    def _read(self, offset: int, timestamp: datetime, value: bytes) -> tuple[list[AnyFact], list[DeadLetter]]:
+    def _read(self, offset: int, timestamp: datetime, value: bytes) -> tuple[list[Entry], list[DeadLetter]]:
         """The frame's facts, each with the instant of its receipt, and a dead letter for whatever is none."""
         try:
-            frame = decode_frame(value)
+            frame = open_frame(value)
         except UnknownVersion:
             raise
         except FrameError as error:
@@ -102,28 +111,32 @@ class Processor:
             reason = f"gateway {frame.gateway} says when it was received; that is the broker's to say"
             return [], [self._letter(offset, None, reason, value)]
         received_at = timestamp if frame.received_at is None else frame.received_at
-        facts: list[AnyFact] = []
-        dead = [self._letter(offset, broken.number, broken.reason, broken.payload) for broken in frame.broken]
-        for number, fact in enumerate(frame.facts):
+        entries: list[Entry] = []
+        dead: list[DeadLetter] = []
+        for number, packed in enumerate(frame.entries):
             try:
-                self._check_place(fact, frame.gateway)
-                facts.append(msgspec.structs.replace(fact, received_at=received_at))
-            except ValueError as error:
-                dead.append(self._letter(offset, number, str(error), encode_fact(fact)))
-        return facts, dead
+                entry = read_entry(packed, received_at)
+                self._check_place(entry, frame.gateway)
+            except NOT_A_FACT as error:
+                dead.append(self._letter(offset, number, str(error), packed))
+            else:
+                entries.append(entry)
+        return entries, dead
 
-    def _check_place(self, fact: AnyFact, gateway: str) -> None:
+    def _check_place(self, entry: Entry, gateway: str) -> None:
         """ValueError where the fact does not belong on this partition: it would be applied on a part of the points only."""
         if self.partitions is None:
             return
-        meter_point = meter_point_of(fact)
+        meter_point = meter_point_of(entry.content)
+        if meter_point in self._points and gateway != RELAY:
+            return
         if (meter_point is None) != (gateway == RELAY):
             raise ValueError("a fact without a meter point belongs on the broadcast topic, and only such a one does")
         right = self.partition if meter_point is None else partition_of(meter_point, self.partitions)
         if right != self.partition:
             raise ValueError(f"meter_point: {meter_point} belongs to partition {right}, not {self.partition}")
 
-    def _apply(self, offset: int, news: Mapping[str, Sequence[AnyFact]]) -> Iterator[Slice]:
+    def _apply(self, offset: int, news: Mapping[str, Sequence[Entry]]) -> Iterator[Slice]:
         part = Slice([], {}, [])
         for meter_point in sorted(news):
             stands_at, point = self._load(meter_point)
@@ -132,7 +145,7 @@ class Processor:
             try:
                 if stands_at < 0:
                     raise NeedsHistory
-                changes = point.apply(news[meter_point])
+                changes = _applied(point, news[meter_point])
             except NeedsHistory:
                 point, changes = self._rebuild(meter_point, offset)
             self._keep(meter_point, offset, point, changes, part)
@@ -209,3 +222,10 @@ class Processor:
         return DeadLetter(
             topic=self.topic, partition=self.partition, offset=offset, number=number, reason=reason, payload=payload
         )  # fmt: skip
+
+
+def _applied(point: Point, news: Sequence[Entry]) -> list[Change]:
+    content = news[0].content
+    if len(news) == 1 and isinstance(content, PackedReadings):
+        return point.apply_readings(news[0].received_at, content, news[0].packed)
+    return point.apply([entry.fact() for entry in news])

@@ -17,11 +17,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from metering.facts import AnyFact, Tick, meter_point_of
-from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame, encode_frame
+from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame, encode_dead_letter, encode_frame
 from stream.faults import FreezeGuard
 from stream.metrics import METRICS
 from stream.opening import instant_of_ms
-from stream.partition import encode_dead_letter
 from stream.processor import RELAY
 from stream.settings import WorkerSettings
 from stream.sink import Sink

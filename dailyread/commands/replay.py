@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         for line in in_order(ledger.values()):
             sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
-    for line in bad:
-        print(f"dailyread replay: {args.facts}: {line}", file=sys.stderr)
+    for each in bad:
+        print(f"dailyread replay: {args.facts}: {each}", file=sys.stderr)
     return 2 if bad else 0
 
 
