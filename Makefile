@@ -9,7 +9,7 @@ help:
 	@echo "make demo      run the simulated sites through the whole system, here and now"
 	@echo "make test      lint, types, unit and integration tests (gets what they need)"
 	@echo "make lint      ruff and mypy only"
-	@echo "make services  get the Kafka and InfluxDB of the integration tests"
+	@echo "make services  get what the tests run on: Kafka, InfluxDB, a browser"
 	@echo "make bench     measure speed and memory"
 	@echo "make schema    write the JSON Schema of the facts and ledger records anew"
 
@@ -26,7 +26,7 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy -p tests.integration.services
 
 services: $(VENV)/dev.stamp
-	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl
+	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl chromium=chromium
 	$(PY) -m tests.integration.services install
 
 # The installation is editable: only a change of what it depends on asks for another one.
