@@ -32,8 +32,8 @@ class IecReader:
             raise Unanswered(error.site, error.cause) from error
 
     async def close(self) -> None:
-        """As `Reader.close`."""
-        await self.line.close()
+        """As `Reader.close`. Others may share the line, and close it too."""
+        await self.line.reset()
 
 
 def iec_line(meter: MeterSettings) -> SerialLine:
