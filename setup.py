@@ -1,0 +1,22 @@
+"""For the compiled build of the engine only; everything else is in pyproject.toml.
+
+    pip install 'mypy>=1.10' setuptools && DAILYREAD_COMPILE=1 pip install --no-build-isolation '.[stream]'
+
+Compiles the rules with mypyc: the same code and the same results, in about two thirds of the time. It needs a C compiler.
+"""
+
+import os
+
+from setuptools import setup
+
+COMPILED = [
+    f"metering/{name}.py"
+    for name in ("gasday", "volumes", "batch", "chain", "standing", "book", "assess", "records", "point")
+]  # fmt: skip
+
+if os.environ.get("DAILYREAD_COMPILE") == "1":
+    from mypyc.build import mypycify
+
+    setup(ext_modules=mypycify(COMPILED))
+else:
+    setup()
