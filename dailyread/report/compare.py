@@ -47,9 +47,9 @@ def compare(summary: Summary, truth_litres: Mapping[tuple[str, date], int]) -> l
     """Every Day of the truth beside the ledger's, by meter point and Day.
 
     What was read or restored must be the truth to the litre. Of apportioned Days the sum of an unbroken run must be.
-    Assumed, deemed and provisional volumes are estimates, and may differ.
+    Assumed, deemed and provisional volumes are estimates, and may differ; but an assumed one must be the week before's.
     """
-    rows = [_row(key, litres, summary.days.get(key)) for key, litres in sorted(truth_litres.items())]
+    rows = [_row(key, litres, summary.days) for key, litres in sorted(truth_litres.items())]
     return [row for run in _runs(rows, summary.days) for row in _judged(run)]
 
 
@@ -71,16 +71,22 @@ def outcome(rows: Sequence[Comparison]) -> str:
     return f"The ledger agrees with the truth: {len(rows) - estimated:,} of {len(rows):,} Days to the litre{rest}."
 
 
-def _row(key: tuple[str, date], litres: int, day: Day | None) -> Comparison:
-    truth_m3 = Decimal(litres).scaleb(-3)
+def _row(key: tuple[str, date], litres: int, days: Mapping[tuple[str, date], Day]) -> Comparison:
+    truth_m3, day = Decimal(litres).scaleb(-3), days.get(key)
     if day is None:
         return Comparison(*key, "missing", truth_m3, None, "missing")
     known = day.determined_m3 if day.determined_status else day.volume_m3
     status = day.determined_status or day.status
     if known == truth_m3:
         return Comparison(*key, status, truth_m3, known, "equal")
-    estimate = known is None or status in ("assumed", "deemed", "provisional")
+    estimate = known is None or (status in ("assumed", "deemed", "provisional") and _is_founded(day, days))
     return Comparison(*key, status, truth_m3, known, "estimated" if estimate else "differs")
+
+
+def _is_founded(day: Day, days: Mapping[tuple[str, date], Day]) -> bool:
+    """Whether an assumed volume is the closed-out one of the same Day a week before (4.4.2), as far as the ledger tells."""
+    before = days.get((day.meter_point, day.gas_day - timedelta(days=7)))
+    return day.status != "assumed" or before is None or day.volume_m3 == before.volume_m3
 
 
 def _runs(rows: Iterable[Comparison], days: Mapping[tuple[str, date], Day]) -> Iterator[list[Comparison]]:

@@ -64,10 +64,14 @@ def test_reading_inside_a_run_splits_it() -> None:
 
 
 def test_estimates_may_differ() -> None:
-    for site, n in (("SMP-08", 30), ("SMP-08", 35), ("SMP-01", 4)):
+    for site, n in (("SMP-08", 35), ("SMP-01", 4)):
         rows = compare(with_day(site, n, volume_m3=Decimal("1.000")), truth())
         assert wrong(rows) == []
         assert next(r for r in rows if (r.meter_point, r.gas_day) == (site, FIRST + timedelta(days=n))).verdict == "estimated"
+
+
+def test_an_assumed_day_must_be_the_week_befores() -> None:
+    assert wrong(compare(with_day("SMP-08", 30, volume_m3=Decimal("1.000")), truth()))[0] == ("SMP-08", 30, "differs")
 
 
 def test_missing_day_is_a_disagreement() -> None:
