@@ -1,0 +1,180 @@
+"""The processor of a partition: frames in any order, processes that end at any step, and still the ledger of `replay`."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metering.facts import AnyFact, Registered, Tick
+from metering.gasday import to_us
+from metering.ledger import Key
+from metering.point import received_us
+from metering.replay import Ledger, replay
+from metering.rules import Rules
+from metering.wire import LedgerMessage, UnknownVersion, encode_frame
+from storage.fact_store import FactStore, MemoryFactStore
+from stream.embedded import EmbeddedJob, Frame
+from stream.processor import RELAY, Processor
+from tests.metering.scenarios import Scenario
+
+RULES = Rules()
+
+
+class Log:
+    """What survives a process: the topic, the fact store, the states, and the ledger by key with offsets."""
+
+    def __init__(self, frames: list[Frame]) -> None:
+        self.frames = frames
+        self.facts: FactStore = MemoryFactStore()
+        self.states: dict[str, bytes] = {}
+        self.ledger: dict[Key, LedgerMessage] = {}
+        self.dead: list[str] = []
+
+    def publish(self, message: LedgerMessage) -> None:
+        held = self.ledger.get(message.key)
+        if held is None or message.offset >= held.offset:
+            self.ledger[message.key] = message
+
+    def standing(self) -> Ledger:
+        return {key: message.record for key, message in self.ledger.items() if message.record is not None}
+
+
+def frames_of(facts: list[AnyFact], dice: random.Random) -> list[Frame]:
+    """Frames of facts received together, in an order that is nearly that of receipt."""
+    late = sorted(facts, key=lambda fact: received_us(fact) + dice.choice([0, 0, 0, 3 * 86_400_000_000]))
+    frames = []
+    for received_at, together in groupby(late, key=lambda fact: fact.received_at):
+        assert received_at is not None
+        frames.append(Frame(received_at, encode_frame(together, "gw")))
+    latest = max(received_us(fact) for fact in facts)
+    end = datetime.fromtimestamp(latest // 1_000_000 + 86_400 * 9, UTC)
+    return [*frames, Frame(end, encode_frame([Tick(now=end)], "gw"))]
+
+
+def work(log: Log, first: int, ends_after: int | None) -> int:
+    """Do frames from an offset on; end as a killed process does, after so many steps. The offset that is not done."""
+    processor = Processor(0, log.facts, log.states, RULES)
+    steps = 0
+    for offset in range(first, len(log.frames)):
+        frame = log.frames[offset]
+        for part in processor.process(offset, frame.timestamp, frame.value):
+            for change in part.changes:
+                log.publish(LedgerMessage.of(change, 0, offset))
+            steps += 1
+            if steps == ends_after:
+                return offset  # outputs sent, states not written
+            log.states |= part.states
+            log.dead += [letter.reason for letter in part.dead]
+        steps += 1
+        if steps == ends_after:
+            return offset + 1
+    return len(log.frames)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_process_may_end_at_any_step(seed: int) -> None:
+    dice = random.Random(seed)
+    facts = Scenario(dice, points=2, days=dice.choice([6, 16])).facts
+    log = Log(frames_of(facts, dice))
+    committed = 0
+    while committed < len(log.frames):
+        done = work(log, committed, dice.choice([None, dice.randint(1, 60)]))
+        committed = done if done == len(log.frames) else max(committed, done - dice.randint(0, 4))
+    assert log.dead == []
+    as_of_us = to_us(log.frames[-1].timestamp)
+    assert log.standing() == replay(facts, as_of_us, RULES)
+
+
+def registered(**changes: object) -> Registered:
+    fact = {
+        "meter_point": "MP", "gas_day": "2026-01-01", "users": ["A"], "ldz": "EA", "annual_quantity_kwh": "365",
+        "equipment": "E",
+    }  # fmt: skip
+    return msgspec.convert({**fact, **changes}, Registered)
+
+
+NOW = datetime(2026, 1, 2, 9, tzinfo=UTC)
+
+
+def processor(partitions: int | None = None) -> Processor:
+    return Processor(0, MemoryFactStore(), {}, RULES, partitions=partitions)
+
+
+def test_one_broken_fact_is_a_dead_letter_and_the_rest_counts() -> None:
+    envelope = msgspec.msgpack.decode(encode_frame([registered(), registered()], "gw"))
+    payload = msgspec.msgpack.decode(envelope[3])
+    payload[1][0] = {"fact": "registered", "meter_point": "MP"}
+    envelope[3] = msgspec.msgpack.encode(payload)
+    first, second = processor().process(0, NOW, msgspec.msgpack.encode(envelope))
+    assert [(letter.number, "missing required field" in letter.reason) for letter in first.dead] == [(0, True)]
+    assert len(second.changes) == 2
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b"no frame", "not a frame"),
+        (encode_frame([registered()], "gw", received_at=NOW), "that is the broker's to say"),
+        (encode_frame([Tick(now=NOW + timedelta(hours=1))], RELAY), "is after received_at"),
+        (encode_frame([Tick(now=NOW)], "gw"), "belongs on the broadcast topic"),
+        (encode_frame([registered()], RELAY), "belongs on the broadcast topic"),
+        (encode_frame([registered(meter_point="other")], "gw"), "belongs to partition"),
+    ],
+)
+def test_what_cannot_be_used_is_a_dead_letter(frame: bytes, reason: str) -> None:
+    (part,) = processor(partitions=7).process(0, NOW, frame)
+    assert part.changes == []
+    assert [reason in letter.reason for letter in part.dead] == [True]
+
+
+def test_a_relayed_frame_counts_from_its_first_receipt() -> None:
+    one = processor()
+    list(one.process(0, NOW, encode_frame([registered()], "gw")))
+    early = NOW - timedelta(minutes=5)
+    assert list(one.process(1, NOW, encode_frame([Tick(now=early)], RELAY, received_at=early))) == []
+
+
+def test_a_later_version_stops() -> None:
+    with pytest.raises(UnknownVersion):
+        list(processor().process(0, NOW, msgspec.msgpack.encode([9, "gw", "", b"", b""])))
+
+
+def test_the_embedded_job_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    facts = Scenario(dice, points=2, days=16).facts
+    frames = frames_of(facts, dice)
+    for begin in range(0, len(frames), 7):
+        job = EmbeddedJob(tmp_path, RULES)
+        job.take(frames[begin : begin + 7])
+        job.close()
+    job = EmbeddedJob(tmp_path, RULES)
+    ledger = {record.key(): record for record in job.ledger.records()}
+    job.close()
+    assert ledger == replay(facts, to_us(frames[-1].timestamp), RULES)
+
+
+@pytest.mark.parametrize("kept", ["facts", "facts and ledger"])
+def test_the_embedded_job_remakes_what_a_kill_left_undone(tmp_path: Path, kept: str) -> None:
+    dice = random.Random(6)
+    facts = Scenario(dice, points=2, days=16).facts
+    frames = frames_of(facts, dice)
+    job = EmbeddedJob(tmp_path, RULES)
+    job.take(frames[:20])
+    for offset, frame in enumerate(frames[20:30], 20):  # as far as a killed process may have come
+        for part in job._processor.process(offset, frame.timestamp, frame.value):
+            if kept == "facts and ledger":
+                job.ledger.write([LedgerMessage.of(change, 0, offset) for change in part.changes])
+    job.close()
+    job = EmbeddedJob(tmp_path, RULES)
+    job.take(frames[30:])
+    ledger = {record.key(): record for record in job.ledger.records()}
+    job.close()
+    assert ledger == replay(facts, to_us(frames[-1].timestamp), RULES)
