@@ -70,7 +70,7 @@ class MeterTime:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a profile: its instant, what the status word says, and a value (or None: missing) for each channel."""
+    """One row of a profile: its instant, what the status word says, and a value (or None: missing) for each channel of m³."""
 
     at: datetime
     status: tuple[Status, ...]
@@ -154,15 +154,17 @@ def _rows(header: _Header, due: datetime, values: tuple[str, ...]) -> Iterator[R
         raise Malformed(f"{len(values)} values in rows of {width}")
     for first in range(0, len(values), width):
         cells = zip(header.channels, values[first : first + width], strict=True)
-        yield Row(due, header.status, {code: _m3(unit, text) for (code, unit), text in cells})
+        yield Row(due, header.status, {code: _m3(text) for (code, unit), text in cells if _is_m3(unit)})
         due += header.interval
 
 
-def _m3(unit: str, text: str) -> Decimal | None:
-    """A value in m³. An empty one, or one of dashes, is missing; a unit that is none of a volume makes the channel unusable."""
-    if unit.replace("³", "3").lower() not in ("m3", "nm3", "sm3") or not text.strip("-"):
-        return None
-    return decimal(text)
+def _is_m3(unit: str) -> bool:
+    return unit.replace("³", "3").lower() in ("m3", "nm3", "sm3")
+
+
+def _m3(text: str) -> Decimal | None:
+    """A value. An empty one, or one of dashes, is missing."""
+    return decimal(text) if text.strip("-") else None
 
 
 def decimal(text: str) -> Decimal:

@@ -47,6 +47,7 @@ from metering.facts import ReferenceIndex, Status
 
 ANSWER_CHARACTERS_MAX = 1024 * 1024
 AFTER_MIDNIGHT = "000500"
+NO_ROWS = "ERROR"  # P.01(ERROR): the log has nothing of that time; what a meter will not do it refuses with a number, ER03
 _H = TypeVar("_H", bound=Heard)
 
 
@@ -92,9 +93,10 @@ async def read_day(
     now: Callable[[], datetime],
     timing: Timing = Timing(),
 ) -> DayReadings:
-    """The log's rows in [first, last], the Day's boundaries; one session. PollError where there are none.
+    """The log's rows in [first, last], the Day's boundaries; one session. PollError where the meter does not say.
 
-    `now`: the gateway's clock, against which the meter's is measured. Holds the line's lock.
+    A log without any row there is an answer too: every reading is missing. `now`: the gateway's clock, against which
+    the meter's is measured. Holds the line's lock.
     """
     async with line.lock:
         try:
@@ -173,7 +175,11 @@ class _Session:
         said: Said = Read("P.01", stamps, self._meter.partial_blocks)
         text = ""
         while True:
-            heard: Answer | PartAnswer = await self._ask(said, Answer, PartAnswer)
+            heard: Answer | PartAnswer | Refused = await self._ask(said, Answer, PartAnswer, Refused)
+            if isinstance(heard, Refused):
+                if heard.text == NO_ROWS and not text:
+                    return []
+                raise PollError(self._meter.site, f"P.01: {_refusal(heard)}")
             text += heard.text
             if len(text) > ANSWER_CHARACTERS_MAX:
                 raise Malformed(f"a profile of more than {ANSWER_CHARACTERS_MAX} characters")
@@ -262,14 +268,13 @@ def day_readings(
 ) -> DayReadings:
     """The rows within [first, last] as readings; instants of the recording interval without a row are missing readings.
 
-    PollError where there is no row with an index; Malformed where a value is not whole ticks.
+    PollError where there are rows and none has the index's channel; Malformed where a value is not whole ticks.
     """
     by_instant = {row.at: row for row in rows if first <= row.at <= last}
     at = sorted({last, *by_instant, *_grid(first, last, timedelta(seconds=meter.interval_s))})
-    index = _ticks(at, by_instant, meter.index_code, meter.m3_per_tick)
-    if index is None:
-        found = sorted({code for row in by_instant.values() for code in row.values})
-        said = f"no index {meter.index_code} in it; it has: {', '.join(found)}" if found else "no rows in it"
+    found = {code for row in by_instant.values() for code in row.values}
+    if by_instant and found.isdisjoint(_names(meter.index_code)):
+        said = f"no index {meter.index_code} in it; it has in m³: {', '.join(sorted(found)) or 'nothing'}"
         raise PollError(meter.site, f"P.01 from {first.isoformat()} to {last.isoformat()}: {said}")
     unconverted = reference = None
     if meter.unconverted_code is not None and meter.unconverted_m3_per_tick is not None:
@@ -278,7 +283,7 @@ def day_readings(
         reference = _ticks(at, by_instant, meter.reference_code, meter.m3_per_tick)
     return DayReadings(
         at=tuple(at),
-        index=index,
+        index=_ticks(at, by_instant, meter.index_code, meter.m3_per_tick) or (None,) * len(at),
         unconverted=unconverted,
         reference_index=_reference(reference),
         status=_statuses(by_instant.values()),
@@ -303,10 +308,12 @@ def _ticks(
 
 
 def _value_of(row: Row, code: str) -> Decimal | None:
-    """The channel of that code; a meter may leave the group before the colon out."""
-    if code in row.values:
-        return row.values[code]
-    return row.values.get(code.rpartition(":")[2])
+    return next((row.values[name] for name in _names(code) if name in row.values), None)
+
+
+def _names(code: str) -> tuple[str, str]:
+    """A channel's code as a meter may write it: with or without the group before the colon."""
+    return code, code.rpartition(":")[2]
 
 
 def _whole_ticks(value_m3: Decimal, m3_per_tick: Decimal) -> int:

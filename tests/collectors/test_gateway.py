@@ -136,6 +136,24 @@ def test_after_a_silence_the_log_is_fetched_and_one_line_says_so(outbox: Outbox,
     ]
 
 
+@pytest.mark.parametrize("protocol", ["modbus_tcp", "iec62056_21"])
+def test_a_log_that_is_shorter_than_what_is_owed_is_no_silence(
+    protocol: str, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fresh gateway owes 40 Days of a meter that was fitted at the start of the first."""
+    caplog.set_level(logging.INFO, "collectors.gateway")
+    fresh = msgspec.structs.replace(site(1), protocol=protocol)
+    gateway = virtually([fresh], outbox, hours=24 * 2 + 2)
+    assert [day for day, _ in days_read(outbox, "MP1")][-2:] == [23, 24]  # and perhaps the end of the Day before
+    assert not [fact for fact in stored(outbox) if isinstance(fact, PollFailed)]
+    assert not caplog.records
+    assert gateway.counters.failed == 0
+    assert gateway.counters.polls < 80
+    past = {FIRST - n * DAY for n in range(1, 40)}
+    settled = {day for day in past if DAYS.exit_close_out_us(day.toordinal()) < to_us(START)}
+    assert settled <= outbox.done_days("M-1")
+
+
 def test_readings_that_were_never_logged_are_null_and_asked_for_again_until_the_close_out(outbox: Outbox) -> None:
     lost = NotLogged(first_day=FIRST, last_day=FIRST)
     gateway = virtually([site(1, lost)], outbox, hours=24 * 8)

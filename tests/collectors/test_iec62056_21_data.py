@@ -96,7 +96,7 @@ def test_a_value_that_is_missing_is_none_and_not_zero(value: str) -> None:
 
 def test_a_channel_that_is_no_volume_is_no_index() -> None:
     (row,) = profile_rows("P.01(22610250000)(00)(60)(1)(7-0:13.0.0)(kWh)(5)", UTC_TIME)
-    assert row.values == {"7-0:13.0.0": None}
+    assert row.values == {}
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_a_line_that_is_gone_is_a_failed_poll_and_comes_back_by_itself(tmp_path:
         ({"password": "99999999"}, r"password: refused: ER02"),
         ({"password": None}, r"0\.9\.2: refused: ER03"),
         ({"device_address": "4711"}, "sign-on: no answer"),
-        ({"index_code": "7-0:13.2.0"}, r"no index 7-0:13\.2\.0 in it; it has: 7-0:13\.0\.0, 7-0:3\.0\.0"),
+        ({"index_code": "7-0:13.2.0"}, r"no index 7-0:13\.2\.0 in it; it has in m³: 7-0:13\.0\.0, 7-0:3\.0\.0"),
         ({"m3_per_tick": Decimal(1)}, r"is not whole ticks of 1 m³"),
     ],
 )
@@ -213,11 +213,47 @@ def test_what_is_wrongly_configured_says_so(known: dict[str, Any], cause: str, t
     run(work)
 
 
-def test_a_day_that_the_log_does_not_hold_is_a_failed_poll(tmp_path: Path) -> None:
+@pytest.mark.parametrize("partial_blocks", [False, True])
+def test_a_day_that_the_log_does_not_hold_is_an_answer_without_readings(partial_blocks: bool, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with rig(tmp_path, partial_blocks=partial_blocks) as it:
+            readings = await it.read(date(2026, 9, 1), after=timedelta(days=10))
+            assert (readings.at[0], readings.at[-1]) == boundaries(date(2026, 9, 1))
+            assert readings.index == (None,) * 25
+            assert readings.reference_index is None
+            assert readings.clock_offset_s == 0
+            assert (await it.read()).complete
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        ("P.01(ER03)", r"P\.01: refused: ER03"),
+        (
+            "P.01(2261005050000)(0000)(60)(1)(7-0:13.0.0)(kWh)\r\n(1)\r\n(2)",
+            r"no index 7-0:13\.0\.0 in it; it has in m³: nothing",
+        ),
+    ],
+)
+def test_a_log_that_cannot_be_used_is_a_failed_poll(answer: str, cause: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with rig(tmp_path) as it:
-            with pytest.raises(PollError, match=r"P\.01: refused: ERROR"):
-                await it.read(date(2026, 9, 1), after=timedelta(days=10))
+            it.server._side._profile = lambda argument: answer  # type: ignore[method-assign]
+            with pytest.raises(PollError, match=cause):
+                await it.read()
+
+    run(work)
+
+
+@pytest.mark.parametrize("rows", ["", "\r\n(---)\r\n()", "\r\n(7)"])
+def test_rows_without_values_or_of_other_days_are_missing_readings(rows: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with rig(tmp_path) as it:
+            stamp = "2261004050000" if "7" in rows else "2261005050000"
+            it.server._side._profile = lambda argument: f"P.01({stamp})(0000)(60)(1)(7-0:13.0.0)(m3){rows}"  # type: ignore[method-assign]
+            assert (await it.read()).index == (None,) * 25
 
     run(work)
 
