@@ -343,17 +343,18 @@ class Point:
         return self._annual_share_wh(day) if not book.valid and self.reference.in_deemed_week(day) else None
 
     def _changes(self) -> list[Change]:
-        touched = sorted(self._touched)
-        for day in touched:  # what is provisional rests on the week before
-            later = self.books.get(day + WEEK)
-            if later is not None and later.closed == OPEN and day + WEEK not in self._touched:
-                self._touched.add(day + WEEK)
-                touched.append(day + WEEK)
-        self._touched.clear()
+        books, touched = self.books, self._touched
+        due = list(touched)
+        for day in due:  # what is provisional rests on the week before
+            later = books.get(day + WEEK)
+            if later is not None and later.closed == OPEN and day + WEEK not in touched:
+                touched.add(day + WEEK)
+                due.append(day + WEEK)
         changes: list[Change] = []
         for day in sorted(touched):
-            if day in self.books:
+            if day in books:
                 changes += changes_of(self, day)
+        touched.clear()
         return changes
 
 

@@ -13,7 +13,6 @@ from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, OPEN, RESTORED, 
 from metering.gasday import to_datetime
 from metering.ledger import AnyRecord, Change, Day, DayStatus, DeterminedStatus, Reconciliation, Void
 from metering.rules import RULE_IDS
-from metering.standing import Standing
 from metering.volumes import quantity_wh
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def changes_of(point: Point, day: int) -> list[Change]:
     changes: list[Change] = []
     if point.appeared(day):
         changes.append(day_record(point, day, book))
-        if (reconciliation := reconciliation_record(point, day, book)) is not None:
+        if book.determined_l is not None and (reconciliation := reconciliation_record(point, day, book)) is not None:
             beside.append(reconciliation)
     if beside or book.shown:
         keys = frozenset(record.key() for record in beside)
@@ -52,13 +51,23 @@ def day_record(point: Point, day: int, book: Book) -> Day:
     after = point.books.get(day + 1)
     start, end = book.start, None if after is None else after.start
     actual = book.valid if book.closed == OPEN else book.closed == ACTUAL
-    litres, value = point.value_l(day), reference.calorific_value(day)
+    litres = book.closed_l if book.closed else point.value_l(day)
+    values = reference.values.get((registered.ldz, day))
+    value = values[-1].mj_per_m3 if values else None
     quantity = None if actual else point.deemed_wh(day)
     if quantity is None and litres is not None and value is not None:
         quantity = quantity_wh(litres, value)
     ran, failed = book.ran, book.failed | book.flagged
     if start is not None and end is not None:
-        ran, failed = _rules(point, day, start, end, ran, failed, quantity if actual else None)
+        still = start.ticks == end.ticks and _stands_still(point, day)
+        if still is not None:
+            ran |= STUCK_REGISTER
+            failed |= STUCK_REGISTER if still else 0
+        ran |= BOUNDARY_RULES
+        if actual and quantity is not None:
+            ran |= UNUSUAL_VOLUME
+            if quantity > _usual_wh(registered.annual_quantity_kwh, point.rules.of(day).unusual_factor):
+                failed |= UNUSUAL_VOLUME
     determined_l = book.determined_l
     return Day(
         meter_point=point.meter_point, gas_day=date.fromordinal(day), users=registered.users, equipment=registered.equipment,
@@ -88,23 +97,6 @@ def reconciliation_record(point: Point, day: int, book: Book) -> Reconciliation 
         volume_m3=(book.closed_l - book.determined_l) * MILLI, quantity_kwh=thousandths(quantity),
         since=to_datetime(book.since_us),
     )  # fmt: skip
-
-
-def _rules(
-    point: Point, day: int, start: Standing, end: Standing, ran: int, failed: int, quantity: int | None
-) -> tuple[int, int]:
-    """Which rules ran on a Day with both its boundaries and which failed, as bit sets; given those of its own batch."""
-    ran |= BOUNDARY_RULES
-    registered, validation = point.reference.of(day), point.rules.of(day)
-    if registered is not None and quantity is not None:
-        ran |= UNUSUAL_VOLUME
-        if quantity > _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor):
-            failed |= UNUSUAL_VOLUME
-    still = start.ticks == end.ticks and _stands_still(point, day)
-    if still is not None:
-        ran |= STUCK_REGISTER
-        failed |= STUCK_REGISTER if still else 0
-    return ran, failed
 
 
 @lru_cache(maxsize=4096)

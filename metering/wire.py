@@ -401,8 +401,9 @@ _decode_ledger = msgspec.msgpack.Decoder(LedgerMessage).decode
 
 def encode_change(change: Change, partition: int, offset: int) -> tuple[bytes, bytes]:
     """Key and value of the `ledger` message for a record or a void, resting on that offset of that `facts` partition."""
-    message = LedgerMessage.of(change, partition, offset)
-    return encode_key(message.key), _encoder.encode(message)
+    if isinstance(change, Void):
+        return encode_key(change.key), _encoder.encode(LedgerMessage(partition, offset, None, change.key))
+    return encode_key(change.key()), _encoder.encode(LedgerMessage(partition, offset, change))
 
 
 def decode_change(value: bytes) -> LedgerMessage:
