@@ -9,6 +9,7 @@ exact decimals, written as strings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -24,7 +25,14 @@ Status = Literal["clock_invalid", "tamper", "battery_low", "reed_switch", "bypas
 
 
 FIRST_GAS_DAY, LAST_GAS_DAY = date(1970, 1, 1), date(2199, 12, 31)
+FIRST_YEAR, YEAR_AFTER = 1970, 2200
 INTERVAL_S_MAX = 31 * 86_400
+SPAN_S_MAX = (date(YEAR_AFTER, 1, 1) - date(FIRST_YEAR, 1, 1)).days * 86_400
+NUMBER_MIN, NUMBER_MAX = -12, 15  # powers of ten between which a number other than 0 is
+NUMBER_DIGITS_MAX = 28  # as many as a Decimal keeps
+INTEGER_MAX = 2**62  # so that two of them, and their difference, fit into 64 bits
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, lt=INTEGER_MAX)]
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fact", omit_defaults=True):
@@ -59,7 +67,8 @@ class Registered(Fact, tag="registered", frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _a_gas_day(self.gas_day)
-        if not self.annual_quantity_kwh.is_finite() or self.annual_quantity_kwh < 0:
+        _number("annual_quantity_kwh", self.annual_quantity_kwh)
+        if self.annual_quantity_kwh < 0:
             raise ValueError(f"annual_quantity_kwh: {self.annual_quantity_kwh} is not a number of 0 or more")
 
 
@@ -73,7 +82,7 @@ class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):
     meter_point: Name
     meter: Name
     at: Instant
-    index: Annotated[int, Meta(ge=0)]
+    index: Count
     digits: Digits
     m3_per_tick: Decimal
     conversion_factor: Decimal | None = None
@@ -82,8 +91,7 @@ class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):
     unconverted_m3_per_tick: Decimal | None = None
 
     def __post_init__(self) -> None:
-        if not 1970 <= self.at.year < 2200:
-            raise ValueError(f"at: {self.at.isoformat()} is not in the years 1970 to 2199")
+        _an_instant("at", self.at)
         _positive("m3_per_tick", self.m3_per_tick)
         _positive("q_max_m3_per_h", self.q_max_m3_per_h)
         if self.conversion_factor is not None:
@@ -97,8 +105,8 @@ class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):
 class ReferenceIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The meter's own index at the start and the end of the Day; `digits` and `m3_per_tick` as the register's unless given."""
 
-    start: Annotated[int, Meta(ge=0)]
-    end: Annotated[int, Meta(ge=0)]
+    start: Count
+    end: Count
     digits: Digits | None = None
     m3_per_tick: Decimal | None = None
 
@@ -128,16 +136,15 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
     clock_offset_s: float | None = None
     gateway: Name | None = None
     outbox: Name | None = None
-    sequence: Annotated[int, Meta(ge=0)] | None = None
+    sequence: Count | None = None
     source: Literal["dre", "on_site"] = "dre"
 
     def __post_init__(self) -> None:
         _a_gas_day(self.gas_day)
-        if self.first_at is not None and not 1970 <= self.first_at.year < 2200:
-            raise ValueError(f"first_at: {self.first_at.isoformat()} is not in the years 1970 to 2199")
-        if any(type(value) is int and not -(2**63) <= value < 2**63 for value in self.index):
-            index = tuple(str(value) if type(value) is int and not -(2**63) <= value < 2**63 else value for value in self.index)
-            msgspec.structs.force_setattr(self, "index", index)  # no register is so long; the wire format holds 64 bits
+        self._check_columns()
+        self._check_values()
+
+    def _check_columns(self) -> None:
         if (self.at is None) == (self.first_at is None):
             raise ValueError("at: give either `at` or `first_at` with `interval_s`, one of the two")
         if self.first_at is not None and self.interval_s is None and len(self.index) > 1:
@@ -148,6 +155,24 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
             raise ValueError(f"unconverted: {len(self.unconverted)} entries for {len(self.index)} of `index`")
         if self.interval_m3 is not None and len(self.interval_m3) != max(0, len(self.index) - 1):
             raise ValueError(f"interval_m3: {len(self.interval_m3)} entries; one fewer than `index` has ({len(self.index)})")
+
+    def _check_values(self) -> None:
+        for at in self.at or ():
+            _an_instant("at", at)
+        if self.first_at is not None:
+            _an_instant("first_at", self.first_at)
+            if (self.interval_s or 0) * (len(self.index) - 1) > SPAN_S_MAX:
+                raise ValueError(f"interval_s: {len(self.index)} readings every {self.interval_s} s reach past the year 2199")
+        for volume in self.interval_m3 or ():
+            if volume is not None:
+                _number("interval_m3", volume)
+        if self.clock_offset_s is not None and not math.isfinite(self.clock_offset_s):
+            raise ValueError(f"clock_offset_s: {self.clock_offset_s} is not a number")
+        for field in ("index", "unconverted"):
+            values = getattr(self, field)
+            if values is not None and not all(type(value) is int and -INTEGER_MAX < value < INTEGER_MAX for value in values):
+                fitting = tuple(value if _fits(value) else str(value) for value in values)
+                msgspec.structs.force_setattr(self, field, fitting)  # no register is so long
 
     def instants(self) -> Iterator[datetime]:
         """The instants of the readings, one for each entry of `index`, as sent."""
@@ -166,7 +191,7 @@ class PollFailed(Fact, tag="poll_failed", frozen=True, kw_only=True):
     meter: Name
     gas_day: date
     reason: str
-    attempts: Annotated[int, Meta(ge=1)]
+    attempts: Annotated[int, Meta(ge=1, lt=INTEGER_MAX)]
 
 
 class GivenUp(Fact, tag="given_up", frozen=True, kw_only=True):
@@ -175,7 +200,7 @@ class GivenUp(Fact, tag="given_up", frozen=True, kw_only=True):
     meter_point: Name
     meter: Name
     gas_day: date
-    readings: Annotated[int, Meta(ge=0)]
+    readings: Count
     reason: str
 
 
@@ -183,7 +208,7 @@ class GatewayStatus(Fact, tag="gateway_status", frozen=True, kw_only=True):
     """How a gateway is: what it has not yet sent, and whether its clock is synchronised."""
 
     gateway: Name
-    backlog: Annotated[int, Meta(ge=0)]
+    backlog: Count
     oldest_unsent_at: Instant | None = None
     clock_synchronised: bool
     version: str
@@ -216,6 +241,34 @@ def _a_gas_day(day: date) -> None:
         raise ValueError(f"gas_day: {day} is not between {FIRST_GAS_DAY} and {LAST_GAS_DAY}")
 
 
+def _an_instant(field: str, at: datetime) -> None:
+    if not FIRST_YEAR <= at.year < YEAR_AFTER:
+        raise ValueError(f"{field}: {at.isoformat()} is not in the years {FIRST_YEAR} to {YEAR_AFTER - 1}")
+
+
+def _number(field: str, value: Decimal) -> None:
+    """A number that is one, and of a size that exact arithmetic can bear: an exponent of a billion is an attack."""
+    if not value.is_finite():
+        raise ValueError(f"{field}: {value} is not a number")
+    digits, exponent = len(value.as_tuple().digits), value.adjusted()
+    if value and not (NUMBER_MIN <= exponent <= NUMBER_MAX and digits <= NUMBER_DIGITS_MAX):
+        raise ValueError(
+            f"{field}: {value} is not between 1E{NUMBER_MIN} and 1E{NUMBER_MAX + 1}, with at most {NUMBER_DIGITS_MAX} digits"
+        )
+
+
 def _positive(field: str, value: Decimal) -> None:
-    if not value.is_finite() or value <= 0:
+    _number(field, value)
+    if value <= 0:
         raise ValueError(f"{field}: {value} is not a number above 0")
+
+
+def _fits(value: Any) -> bool:
+    """Whether an entry of `index` can travel: its integers within 62 bits."""
+    if type(value) is int:
+        return -INTEGER_MAX < value < INTEGER_MAX
+    if isinstance(value, (list, tuple)):
+        return all(map(_fits, value))
+    if isinstance(value, dict):
+        return all(map(_fits, value.values()))
+    return True

@@ -347,7 +347,8 @@ def read_entry(packed: bytes, received_at: datetime) -> Entry:
     content = entry.content
     usual = (
         isinstance(content, PackedReadings) and content.plain and type(content.step) is int and content.step >= SECOND_US
-        and content.step % SECOND_US == 0 and FIRST_DAY <= content.gas_day <= LAST_DAY and 0 <= content.first_us < LAST_US
+        and content.step % SECOND_US == 0 and FIRST_DAY <= content.gas_day <= LAST_DAY
+        and 0 <= content.first_us < content.first_us + content.step * len(content.index) < LAST_US
         and 0 < len(content.meter_point) <= NAME_MAX and 0 < len(content.meter) <= NAME_MAX
     )  # fmt: skip
     if not usual:
