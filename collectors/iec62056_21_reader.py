@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from collectors.iec62056_21_data import MeterTime
@@ -47,9 +46,8 @@ def iec_line(meter: MeterSettings) -> SerialLine:
 def iec_reader(meter: MeterSettings, line: SerialLine, timeout_s: float) -> IecReader:
     """A reader of this meter. ValueError where the settings do not fit."""
     if not meter.map:
-        raise ValueError("map: missing; allowed: the name of a profile map, or a path to a .toml file")
+        raise ValueError("map: missing; allowed: the name of a profile map, or the path of a .toml file")
     map_ = profile_map(meter.map)
-    password = Path(map_.password_file).read_text().strip() if map_.password_file else None
     asked = Iec62056Meter(
         site=meter.meter_point,
         m3_per_tick=map_.m3_per_tick,
@@ -58,7 +56,7 @@ def iec_reader(meter: MeterSettings, line: SerialLine, timeout_s: float) -> IecR
         unconverted_m3_per_tick=map_.unconverted_m3_per_tick,
         reference_code=map_.reference_code,
         device_address=str(meter.device),
-        password=password or None,
+        password=map_.password(),
         baud=meter.baud or 300,
         baud_max=max(map_.baud_max, meter.baud or 300),
         partial_blocks=map_.partial_blocks,

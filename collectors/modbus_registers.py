@@ -159,8 +159,6 @@ class RecordDecoder:
         size, end, values, packed = archive.record_registers, 0, 0, ">"
         self._place: dict[str, int] = {}  # of each part's first value in the unpacked structure
         for offset, words, name, type_ in sorted(_parts(archive, order)):
-            if offset < end:
-                raise ValueError(f"archive: {name} and another part of a record share a register")
             packed += f"{2 * (offset - end)}x{FORMAT[type_]}"
             self._place[name] = values
             values, end = values + (words if type_ == "ymdhms" else 1), offset + words

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +18,16 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from dailyread.meters import MeterConfig, Seconds, is_line, together
 from dailyread.settings import ConfigError, Secret, Table, environment, load, read_toml, settings
+from dailyread.tls import client_context
 from metering.facts import Name
+from metering.rules import load as load_rules
 
 RESERVED_GATEWAYS = ("broadcast", "submit")
 Security = Literal["tls", "plaintext"]
 TopicName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="of A-Z a-z 0-9 . _ -")]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\s@]+):[0-9]{1,5}$", description="as host:port")]
-Seconds = Annotated[float, Meta(gt=0)]
 
 
 class TopicNames(Table, frozen=True, kw_only=True):
@@ -83,20 +86,28 @@ class KafkaConfig(Table, frozen=True, kw_only=True):
         for address in self.bootstrap_servers:
             if not 0 < host_and_port(address)[1] < 65536:
                 yield "bootstrap_servers", f'found "{address}"; allowed: a port from 1 to 65535'
-        for field in ("ca_file", "certificate_file", "key_file"):
-            if (path := getattr(self, field)) is None:
-                continue
-            if not self.tls:
-                yield field, 'given, but connections are not TLS; allowed: with `security = "tls"` only'
-            elif not path.is_file():
-                yield field, f'found "{path}", which is no file; allowed: a PEM file'
-        if (self.certificate_file is None) != (self.key_file is None):
-            yield "certificate_file", "and `key_file` belong together; allowed: both or neither"
+        yield from self._tls_mistakes()
         if self.sasl is not None and self.sasl.mechanism == "PLAIN" and not self.tls and not self._all_loopback():
             yield (
                 "sasl.mechanism",
                 'found "PLAIN" without TLS, which shows the password to the network; allowed: TLS, or SCRAM',
             )
+
+    def _tls_mistakes(self) -> Iterator[tuple[str, str]]:
+        if not self.tls:
+            for field in ("ca_file", "certificate_file", "key_file"):
+                if getattr(self, field) is not None:
+                    yield field, 'given, but connections are not TLS; allowed: with `security = "tls"` only'
+            return
+        yield from _ca_mistake(self.ca_file)
+        if (self.certificate_file is None) != (self.key_file is None):
+            yield "certificate_file", "and `key_file` belong together; allowed: both or neither"
+        elif self.certificate_file is not None:
+            try:
+                client_context(None, self.certificate_file, self.key_file, self.key_password)
+            except OSError as error:
+                files = f'found "{self.certificate_file}" and "{self.key_file}"'
+                yield "certificate_file", f"{files}: {_reason(error)}; allowed: a PEM certificate, its key, and the key's password"
 
     def _all_loopback(self) -> bool:
         return all(is_loopback(host_and_port(address)[0]) for address in self.bootstrap_servers)
@@ -115,8 +126,7 @@ class InfluxConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.token is None:
             yield "token", "missing; allowed: DAILYREAD_INFLUX__TOKEN in the environment, or `token_file`"
-        if self.ca_file is not None and not self.ca_file.is_file():
-            yield "ca_file", f'found "{self.ca_file}", which is no file; allowed: a PEM file'
+        yield from _ca_mistake(self.ca_file)
         yield from self._url_mistakes()
 
     def _url_mistakes(self) -> Iterator[tuple[str, str]]:
@@ -151,35 +161,6 @@ class PollingConfig(Table, frozen=True, kw_only=True):
             yield "retry_max_s", f"found {self.retry_max_s}; allowed: `retry_first_s` ({self.retry_first_s}) or more"
 
 
-class MeterConfig(Table, frozen=True, kw_only=True):
-    """One meter: where it is and how it speaks.
-
-    `address` is `tcp://host:port` or `serial:/dev/ttyUSB0`; what shares an address is asked one after the other.
-    `device` is the Modbus unit (0 to 255) or the IEC 62056-21 device address (empty: any). `map` names a register map.
-    """
-
-    meter_point: Name
-    meter: Name
-    protocol: Literal["modbus", "iec62056_21"]
-    address: Annotated[str, Meta(min_length=1)]
-    device: str | int = ""
-    map: str | None = None
-    interval_s: Annotated[int, Meta(ge=360, le=86_400, description="M4.1.3: 6 minutes or more")] = 3600
-    timeout_s: Seconds | None = None
-    baud: Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] | None = None
-    parity: Literal["none", "even", "odd", "software_even"] | None = None
-
-    def mistakes(self) -> Iterator[tuple[str, str]]:
-        if not is_line(self.address):
-            yield "address", f'found "{self.address}"; allowed: tcp://host:port, serial:/dev/NAME'
-        if self.protocol == "modbus" and not (isinstance(self.device, int) and 0 <= self.device <= 255):
-            yield "device", f"found {self.device!r}; allowed: the Modbus unit, a whole number from 0 to 255"
-        if self.protocol == "modbus" and not self.map:
-            yield "map", "missing; allowed: the name of a register map"
-        if self.protocol == "iec62056_21" and (len(str(self.device)) > 32 or not str(self.device).isascii()):
-            yield "device", "allowed: an IEC 62056-21 device address, up to 32 ASCII characters"
-
-
 class GatewayConfig(Table, frozen=True, kw_only=True):
     """A site gateway: its meters, where it keeps what they say, and the Kafka that it sends it to.
 
@@ -200,10 +181,8 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
             yield "gateway", f'found "{self.gateway}", which the stream job and the commands call themselves; allowed: another'
         if not self.meters:
             yield "meters", "none; allowed: one `[[meters]]` table or more"
-        points = [meter.meter_point for meter in self.meters]
-        for point in sorted({point for point in points if points.count(point) > 1}):
-            yield "meters", f'two meters of the meter point "{point}"; allowed: one each'
-        yield from _file_mistake("rules", self.rules)
+        yield from together(self.meters)
+        yield from _rules_mistake(self.rules)
         yield from _clock_mistake(self.clock)
 
 
@@ -227,7 +206,9 @@ class StreamConfig(Table, frozen=True, kw_only=True):
     rules: Path | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        yield from _file_mistake("rules", self.rules)
+        if not 0 < host_and_port(self.web)[1] < 65536:
+            yield "web", f'found "{self.web}"; allowed: a port from 1 to 65535'
+        yield from _rules_mistake(self.rules)
         yield from _clock_mistake(self.clock)
 
 
@@ -285,20 +266,32 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_line(address: str) -> bool:
-    """Whether the text is `tcp://host:port` or `serial:/dev/NAME`."""
-    if address.startswith("serial:"):
-        return len(address) > len("serial:")
+def _ca_mistake(path: Path | None) -> Iterator[tuple[str, str]]:
+    if path is None:
+        return
     try:
-        url = urlsplit(address)
-        return url.scheme == "tcp" and bool(url.hostname) and url.port is not None and url.path == ""
-    except ValueError:
-        return False
+        client_context(path)
+    except OSError as error:
+        yield "ca_file", f'found "{path}": {_reason(error)}; allowed: a PEM file of certificates'
 
 
-def _file_mistake(field: str, path: Path | None) -> Iterator[tuple[str, str]]:
-    if path is not None and not path.is_file():
-        yield field, f'found "{path}", which is no file; allowed: the path of a TOML file of rules'
+def _reason(error: OSError) -> str:
+    """Why a file cannot be used, in a few words."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not usable as they are").replace("_", " ").lower()
+    return error.strerror or str(error)
+
+
+def _rules_mistake(path: Path | None) -> Iterator[tuple[str, str]]:
+    if path is None:
+        return
+    if not path.is_file():
+        yield "rules", f'found "{path}", which is no file; allowed: the path of a TOML file of rules'
+        return
+    try:
+        load_rules(path.read_bytes()).calendar()
+    except (OSError, ValueError, KeyError) as error:
+        yield "rules", f'found "{path}": {error}; allowed: a TOML file of rules'
 
 
 def _clock_mistake(clock: str) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,6 @@ time as the configuration says and that the number of partitions is the configur
 from __future__ import annotations
 
 import logging
-import ssl
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from collectors.publisher import PRODUCER_OPTIONS
 from dailyread.config import KafkaConfig
+from dailyread.tls import client_context
 
 TopicRole = Literal["facts", "broadcast", "ledger", "dead_letter"]
 ROLES: tuple[TopicRole, ...] = ("facts", "broadcast", "ledger", "dead_letter")
@@ -96,21 +96,14 @@ def client_options(config: KafkaConfig) -> dict[str, Any]:
         "reconnect_backoff_max_ms": 1_000,
     }
     if config.tls:
-        options["ssl_context"] = tls_context(config)
+        options["ssl_context"] = client_context(
+            config.ca_file, config.certificate_file, config.key_file, config.key_password
+        )
     if config.sasl is not None and config.sasl.password is not None:
         options["sasl_mechanism"] = config.sasl.mechanism
         options["sasl_plain_username"] = config.sasl.user
         options["sasl_plain_password"] = config.sasl.password.reveal()
     return options
-
-
-def tls_context(config: KafkaConfig) -> ssl.SSLContext:
-    """TLS that verifies the broker, with our certificate where there is one."""
-    context = ssl.create_default_context(cafile=config.ca_file)
-    if config.certificate_file is not None:
-        password = config.key_password.reveal() if config.key_password else None
-        context.load_cert_chain(config.certificate_file, config.key_file, password)
-    return context
 
 
 def trouble(config: KafkaConfig, error: Exception) -> str:

@@ -53,6 +53,10 @@ class Secret:
         return hash(self._value)
 
 
+class NameOrFile(str):
+    """The name of something that comes with the project, or the path of a `.toml` file of one's own."""
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """One table of settings. `mistakes` checks what no type can say, and yields (field, what is wrong and allowed)."""
 
@@ -208,7 +212,7 @@ class _Reader:
 
     def _leaf(self, kind: Any, value: Any, path: tuple[str, ...], name: str, number: int | None = None) -> Any:
         try:
-            return msgspec.convert(value, kind, strict=not name, dec_hook=self._path)
+            return msgspec.convert(value, kind, strict=not name, dec_hook=self._in_folder)
         except (msgspec.ValidationError, ValueError):
             here = path if number is None else (*path[:-1], f"{path[-1]}[{number}]")
             self._say(here, f"found {_shown(value)}", "allowed: " + allowed(kind), name)
@@ -223,9 +227,14 @@ class _Reader:
             for number, entry in enumerate(value, start=1)
         )
 
-    def _path(self, kind: type, value: Any) -> Any:
-        if kind is Path and isinstance(value, str) and value:
-            return self.folder / Path(value).expanduser()
+    def _in_folder(self, kind: type, value: Any) -> Any:
+        """A path is relative to the configuration's folder."""
+        if isinstance(value, str) and value:
+            path = self.folder / Path(value).expanduser()
+            if kind is Path:
+                return path
+            if kind is NameOrFile:
+                return NameOrFile(path if value.endswith(".toml") else value)
         raise ValueError("not a path")
 
     def _secret(self, values: dict[str, Any], path: tuple[str, ...], numbered: bool) -> Any:
@@ -281,6 +290,7 @@ def allowed(kind: Any) -> str:
         str: "text",
         bool: "true or false",
         Path: "a path",
+        NameOrFile: "a name, or the path of a .toml file",
         Secret: "a secret",
     }
     return words.get(kind, getattr(kind, "__name__", str(kind)))

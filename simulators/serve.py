@@ -49,7 +49,7 @@ class ServedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     interval_s: int = 3600
     timeout_s: float | None = None
     baud: int | None = None
-    parity: Literal["none", "even", "odd", "software_even"] | None = None
+    parity: Literal["none", "even"] | None = None
 
 
 class ServedPolling(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ laid out. A new make is a new file, no code. Addresses are those on the wire, co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
@@ -66,6 +67,11 @@ class StatusWord(_Part, frozen=True, kw_only=True):
     bits: dict[str, Status]
     type: Literal["u16"] = "u16"
 
+    def __post_init__(self) -> None:
+        for bit in self.bits:
+            if not (bit.isascii() and bit.isdecimal() and int(bit) < 16):
+                raise ValueError(f"bits: found {bit!r}; allowed: the number of a bit, 0 to 15")
+
 
 class Archive(_Part, frozen=True, kw_only=True):
     """A ring of records, each `record_registers` long, from `address` on, `capacity` of them.
@@ -93,9 +99,19 @@ class Archive(_Part, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.address + self.capacity * self.record_registers > 65536:
             raise ValueError("archive: its records end after register 65535")
-        for part in (self.at, self.index, self.unconverted, self.own_index, self.status):
-            if part is not None and part.address + WORDS[part.type] > self.record_registers:
-                raise ValueError(f"archive: register {part.address} is beyond the record's {self.record_registers} registers")
+        end = 0
+        for address, words, name in sorted(self._parts()):
+            if address < end:
+                raise ValueError(f"archive: {name} and another part of a record share register {address}")
+            end = address + words
+            if end > self.record_registers:
+                raise ValueError(f"archive: {name} is beyond the record's {self.record_registers} registers")
+
+    def _parts(self) -> Iterator[tuple[int, int, str]]:
+        for name in ("at", "index", "unconverted", "own_index", "status"):
+            part = getattr(self, name)
+            if part is not None:
+                yield part.address, WORDS[part.type], name
 
 
 class RegisterMap(_Part, frozen=True, kw_only=True):
@@ -121,11 +137,14 @@ def register_map(name: str) -> RegisterMap:
     try:
         text = Path(name).read_text() if name.endswith(".toml") else (files(__name__) / f"{name}.toml").read_text()
     except OSError as error:
-        raise MapError(f"register_map: no map {name!r}; known are {', '.join(known())}, or a path to a .toml file") from error
+        allowed = f"{', '.join(known())}, or the path of a .toml file"
+        raise MapError(f'found "{name}", which is no register map; allowed: {allowed}') from error
+    except UnicodeDecodeError as error:
+        raise MapError(f'found "{name}", which is not UTF-8 text; allowed: a TOML file') from error
     try:
         return msgspec.toml.decode(text, type=RegisterMap)
     except (msgspec.DecodeError, ValueError) as error:
-        raise MapError(f"register_map {name!r}: {error}") from error
+        raise MapError(f'found "{name}", which is no register map: {error}') from error
 
 
 def known() -> list[str]:

@@ -12,6 +12,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -34,7 +35,7 @@ class ProfileMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     reference_code: str | None = "7-0:3.0.0"
     clock: Literal["utc", "local"] = "local"
     zone: str = "Europe/London"
-    baud_max: int = 9600
+    baud_max: Literal[300, 600, 1200, 2400, 4800, 9600, 19200] = 9600
     partial_blocks: bool = False
     password_file: str | None = None
 
@@ -43,6 +44,27 @@ class ProfileMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ValueError(f"m3_per_tick: {self.m3_per_tick} is not a number above 0")
         if (self.unconverted_code is None) != (self.unconverted_m3_per_tick is None):
             raise ValueError("unconverted_code: and `unconverted_m3_per_tick` belong together")
+        if self.unconverted_m3_per_tick is not None and self.unconverted_m3_per_tick <= 0:
+            raise ValueError(f"unconverted_m3_per_tick: {self.unconverted_m3_per_tick} is not a number above 0")
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"zone: found {self.zone!r}; allowed: a time zone's name, as Europe/London") from error
+
+    def password(self) -> str | None:
+        """The password in `password_file`; None where there is none. Raises ProfileMapError."""
+        if self.password_file is None:
+            return None
+        try:
+            text = Path(self.password_file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise ProfileMapError(f'password_file: found "{self.password_file}", which cannot be read: {reason}') from error
+        if not text or not text.isascii() or not text.isprintable() or set(text) & set("()"):
+            raise ProfileMapError(
+                f'password_file: found "{self.password_file}"; allowed: a file of printable ASCII characters but ( and )'
+            )
+        return text
 
 
 @cache
@@ -53,11 +75,10 @@ def profile_map(name: str) -> ProfileMap:
         text = Path(name).read_text() if own else (files(__name__) / f"{name}.toml").read_text()
         found = msgspec.toml.decode(text, type=ProfileMap, strict=False)
     except OSError as error:
-        raise ProfileMapError(
-            f"map: no profile map {name!r}; known are {', '.join(known())}, or a path to a .toml file"
-        ) from error
+        allowed = f"{', '.join(known())}, or the path of a .toml file"
+        raise ProfileMapError(f'found "{name}", which is no profile map; allowed: {allowed}') from error
     except (msgspec.DecodeError, ValueError) as error:
-        raise ProfileMapError(f"map {name!r}: {error}") from error
+        raise ProfileMapError(f'found "{name}", which is no profile map: {error}') from error
     if own and found.password_file is not None:
         return msgspec.structs.replace(found, password_file=str(Path(name).parent / found.password_file))
     return found

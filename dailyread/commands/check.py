@@ -10,7 +10,8 @@ from dailyread.config import GatewayConfig, kind_of, load_config
 from dailyread.settings import ConfigError
 
 HELP = """Check a configuration file (gateway or stream job) together with the DAILYREAD_… variables of the
-environment, as every start does. Prints every mistake with file, key, what was found and what is allowed.
+environment, as every start does, and the files that it names: maps, rules, certificates, passwords. Prints every mistake
+with file, key, what was found and what is allowed. Connects to nothing.
 Exit 0: usable; 2: not."""
 
 

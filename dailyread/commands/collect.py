@@ -23,6 +23,7 @@ from collectors.publisher import Publisher
 from dailyread.config import GatewayConfig, KafkaConfig, add_config_argument, config_or_exit
 from dailyread.kafka import producer
 from dailyread.sdnotify import Notifier
+from dailyread.settings import ConfigError
 from metering.rules import Rules, load
 
 HELP = """Run a site gateway, until SIGTERM or Ctrl-C: ask each meter soon after the end of the Gas Day, again where it does not
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_or_exit(GatewayConfig, args.config)
     try:
         return asyncio.run(_collect(config, args.once, args.since))
-    except ValueError as error:
+    except ConfigError as error:
         print(f"{args.config or 'environment'}: {error}", file=sys.stderr)
         return 2
     except (OutboxError, OSError, ClockEnded) as error:
@@ -65,11 +66,18 @@ async def _collect(config: GatewayConfig, once: bool, since: date | None) -> int
     clock: Clock = SystemClock() if config.clock == "system" else await RemoteClock.join(config.clock, config.gateway)
     outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway)
     try:
-        gateway = Gateway(config, clock, outbox, days=rules.calendar(), since=since)
+        gateway = _gateway(config, clock, outbox, rules, since)
         with _publishing(config, outbox) as publisher:
             return await _run(gateway, publisher, once, config.clock != "system")
     finally:
         outbox.close()
+
+
+def _gateway(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules, since: date | None) -> Gateway:
+    try:
+        return Gateway(config, clock, outbox, days=rules.calendar(), since=since)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
 
 
 async def _run(gateway: Gateway, publisher: Publisher, once: bool, virtual: bool) -> int:

@@ -348,7 +348,7 @@ def test_a_full_disk_stops_collecting_with_an_alarm_and_it_goes_on_by_itself(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"map": "nonsense"}, "meter M-1 of MP1: .*known are hourly_log, pulse_recorder"),
+        ({"map": "nonsense"}, "meter M-1 of MP1: .*allowed: hourly_log, pulse_recorder"),
         ({"address": "serial:/dev/ttyS9"}, "meter M-1 of MP1: address: found .*allowed with modbus: tcp://host:port"),
         ({"interval_s": 900}, "meter M-1 of MP1: interval_s: 900; allowed with this map: multiples of 3600"),
         ({"protocol": "iec62056_21", "map": None}, "meter M-1 of MP1: "),

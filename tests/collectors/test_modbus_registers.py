@@ -73,7 +73,7 @@ def test_no_request_cuts_a_record_and_all_are_asked_in_order_round_the_ring(
     here = {"type": "u16", "address": 0}
     archive = Archive(
         address=1000, capacity=100, record_registers=size + 5, newest=Number(**here), stored=Number(**here),  # type: ignore[arg-type]
-        newest_at=Instant(address=0, type="unix_u32"), at=Instant(address=0, type="unix_u32"), index=Number(**here),  # type: ignore[arg-type]
+        newest_at=Instant(address=0, type="unix_u32"), at=Instant(address=1, type="unix_u32"), index=Number(**here),  # type: ignore[arg-type]
     )  # fmt: skip
     spans = record_spans(archive, position, records, max(max_count, size + 5))
     seen = []
@@ -131,7 +131,7 @@ def test_scaled_counts_are_ticks() -> None:
 
 
 def test_a_map_that_is_not_there_or_is_wrong_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(MapError, match="known are hourly_log, pulse_recorder"):
+    with pytest.raises(MapError, match="allowed: hourly_log, pulse_recorder, or the path of a .toml file"):
         register_map("nonsense")
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('title = "x"\nword_order = "middle"\n')

@@ -107,7 +107,7 @@ def test_all_mistakes_are_said_at_once_with_what_is_allowed(tmp_path: Path) -> N
         (MINIMAL + 'partitions = "8"', 'kafka.partitions: found "8"; allowed: a whole number'),
         (MINIMAL + "partitions = 0", "kafka.partitions: found 0; allowed: a whole number, 1 or more"),
         (MINIMAL + 'ca_file = "none.pem"', "allowed: with `security = \"tls\"` only"),
-        (MINIMAL + 'security = "tls"\nca_file = "none.pem"', "which is no file; allowed: a PEM file"),
+        (MINIMAL + 'security = "tls"\nca_file = "none.pem"', "No such file or directory; allowed: a PEM file of certificates"),
         (MINIMAL + '[kafka.topics]\nfacts = "x"\nledger = "x"', '"x" is the name of two topics'),
         (MINIMAL + '[kafka.topics]\nfacts = "a b"', "of A-Z a-z 0-9 . _ -"),
         (MINIMAL + "[kafka.sasl]\nuser = \"u\"", "kafka.sasl.password: missing; allowed: DAILYREAD_KAFKA__SASL__PASSWORD"),
@@ -138,7 +138,7 @@ def test_a_mistake_says_what_is_allowed(tmp_path: Path, text: str, expected: str
         ("device = 1", 'device = "x"', "allowed: the Modbus unit, a whole number from 0 to 255"),
         ("device = 1", "device = 256", "allowed: the Modbus unit, a whole number from 0 to 255"),
         ('map = "hourly_log"', "", "map: missing"),
-        ("tcp://127.0.0.1:502", "127.0.0.1:502", "allowed: tcp://host:port, serial:/dev/NAME"),
+        ("tcp://127.0.0.1:502", "127.0.0.1:502", "allowed with modbus: tcp://host:port"),
         ("device = 1", "device = 1\nbaud = 9601", "300, 600"),
         ('gateway = "g"', 'gateway = "broadcast"', "call themselves; allowed: another"),
         (METER, METER + METER, 'two meters of the meter point "A"'),
@@ -207,15 +207,22 @@ def test_a_password_is_not_sent_in_the_clear(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("s")
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "rules").touch()
+    files = f"-keyout {tmp_path}/key -out {tmp_path}/certificate"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x {files}"
+    subprocess.run(command.split(), check=True, capture_output=True)
     values = {
+        "kafka.ca_file": str(tmp_path / "certificate"), "kafka.certificate_file": str(tmp_path / "certificate"),
+        "kafka.key_file": str(tmp_path / "key"), "influx.ca_file": str(tmp_path / "certificate"),
+        "kafka.key_password_file": str(tmp_path / "secret"), "rules": str(tmp_path / "rules"),
         "kafka.bootstrap_servers": "a:1,b:2", "kafka.security": "tls", "kafka.partitions": "3", "kafka.time": "simulated",
         "kafka.sasl.user": "u", "kafka.sasl.password": "p", "kafka.sasl.mechanism": "PLAIN", "gateway": "g",
         "state_dir": "/s", "clock": "unix:/c", "group": "gr", "instance": "i", "web": "127.0.0.1:1", "tick_s": "1.5",
         "session_timeout_s": "30", "outbox.max_bytes": "2000000", "outbox.max_hours": "48", "polling.timeout_s": "1",
         "polling.retry_first_s": "2", "polling.retry_max_s": "3", "polling.backfill_days": "4", "influx.url": "https://i",
         "influx.org": "o", "influx.bucket": "b", "influx.token": "t", "influx.security": "tls",
-        "meters": '[{"meter_point":"A","meter":"m","protocol":"iec62056_21","address":"serial:/dev/x"}]',
+        "meters": '[{"meter_point":"A","meter":"m","protocol":"iec62056_21","address":"serial:/dev/x","map":"hourly_profile"}]',
     }  # fmt: skip
     for path, _ in settings(kind):
         name = ".".join(path)
@@ -223,15 +230,13 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
             continue
         if name.startswith("kafka.topics."):
             values[name] = path[-1]
-        if name.endswith(("_file", "rules")):
-            values[name] = str(tmp_path / "file")
         if name != "kafka.key_password":
             monkeypatch.setenv(variable(path), values[name])
     config = load_config(kind, None)
     assert config.kafka.bootstrap_servers == ("a:1", "b:2")
     assert config.kafka.partitions == 3
     assert config.kafka.topics.dead_letter == "dead_letter"
-    assert config.rules == tmp_path / "file"
+    assert config.rules == tmp_path / "rules"
     if isinstance(config, GatewayConfig):
         assert config.outbox.max_hours == 48
         assert config.meters[0].address == "serial:/dev/x"

@@ -1,0 +1,112 @@
+"""One meter in a gateway's configuration, and everything that can be wrong with it before it is asked.
+
+The maps are looked up and read here, so that `dailyread check` finds what polling would stumble over; no client library
+is loaded for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from collectors.modbus_maps import register_map
+from collectors.profile_maps import profile_map
+from dailyread.settings import NameOrFile, Table
+from metering.facts import Name
+
+Seconds = Annotated[float, Meta(gt=0)]
+Mistakes = Iterator[tuple[str, str]]
+V = TypeVar("V", str, tuple[str, str])
+_DEVICE_ADDRESS = re.compile(r"[A-Za-z0-9 ]{0,32}")
+
+
+class MeterConfig(Table, frozen=True, kw_only=True):
+    """One meter: where it is and how it speaks.
+
+    `address` is `tcp://host:port` (Modbus) or `serial:/dev/ttyUSB0` (IEC 62056-21); what shares an address is asked one
+    after the other. `device` is the Modbus unit (0 to 255) or the IEC 62056-21 device address (empty: any). `map` names a
+    register map (Modbus) or a profile map, or is the path of a file of one's own.
+    """
+
+    meter_point: Name
+    meter: Name
+    protocol: Literal["modbus", "iec62056_21"]
+    address: Annotated[str, Meta(min_length=1)]
+    device: str | int = ""
+    map: NameOrFile | None = None
+    interval_s: Annotated[int, Meta(ge=360, le=86_400, description="M4.1.3: 6 minutes or more")] = 3600
+    timeout_s: Seconds | None = None
+    baud: Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] | None = None
+    parity: Literal["none", "even"] | None = None
+
+    def mistakes(self) -> Mistakes:
+        if self.protocol == "modbus":
+            yield from _modbus_mistakes(self)
+        else:
+            yield from _iec_mistakes(self)
+
+
+def together(meters: Sequence[MeterConfig]) -> Mistakes:
+    """What is wrong with meters beside each other: names that must be one's own, and one line's settings."""
+    for field, what in (("meter_point", "of the meter point"), ("meter", "with the serial number")):
+        names = [str(getattr(meter, field)) for meter in meters]
+        for name in _more_than_once(names):
+            yield "meters", f'two meters {what} "{name}"; allowed: one each'
+    for address, device in _more_than_once([(meter.address, str(meter.device)) for meter in meters]):
+        yield "meters", f'two meters at "{address}" with the device "{device}"; allowed: one each'
+    for address in sorted({meter.address for meter in meters}):
+        if len({meter.parity or "even" for meter in meters if meter.address == address}) > 1:
+            yield "meters", f'meters at "{address}" with different `parity`; allowed: one for a line'
+
+
+def is_line(address: str) -> bool:
+    """Whether the text is `tcp://host:port` or `serial:/dev/NAME`."""
+    if address.startswith("serial:"):
+        return len(address) > len("serial:")
+    try:
+        url = urlsplit(address)
+        return url.scheme == "tcp" and bool(url.hostname) and bool(url.port) and url.path == ""
+    except ValueError:
+        return False
+
+
+def _modbus_mistakes(meter: MeterConfig) -> Mistakes:
+    if not (is_line(meter.address) and meter.address.startswith("tcp:")):
+        yield "address", f'found "{meter.address}"; allowed with modbus: tcp://host:port'
+    if not (isinstance(meter.device, int) and 0 <= meter.device <= 255):
+        yield "device", f"found {meter.device!r}; allowed: the Modbus unit, a whole number from 0 to 255"
+    for field in ("baud", "parity"):
+        if getattr(meter, field) is not None:
+            yield field, "given, but there is no serial line; allowed: with iec62056_21 only"
+    if not meter.map:
+        yield "map", "missing; allowed: the name of a register map, or the path of a .toml file"
+        return
+    try:
+        interval_s = register_map(meter.map).archive.interval_s
+    except ValueError as error:
+        yield "map", str(error)
+        return
+    if meter.interval_s % interval_s:
+        yield "interval_s", f'found {meter.interval_s}; allowed with the map "{meter.map}": multiples of {interval_s}'
+
+
+def _iec_mistakes(meter: MeterConfig) -> Mistakes:
+    if not (is_line(meter.address) and meter.address.startswith("serial:")):
+        yield "address", f'found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME'
+    if not _DEVICE_ADDRESS.fullmatch(str(meter.device)):
+        yield "device", f"found {meter.device!r}; allowed: an IEC 62056-21 device address, up to 32 letters, digits and spaces"
+    if not meter.map:
+        yield "map", "missing; allowed: the name of a profile map, or the path of a .toml file"
+        return
+    try:
+        profile_map(meter.map).password()
+    except ValueError as error:
+        yield "map", str(error)
+
+
+def _more_than_once(values: Sequence[V]) -> list[V]:
+    return sorted({value for value in values if values.count(value) > 1})
