@@ -131,7 +131,7 @@ def test_scaled_counts_are_ticks() -> None:
 
 
 def test_a_map_that_is_not_there_or_is_wrong_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(MapError, match="allowed: hourly_log, pulse_recorder, or the path of a .toml file"):
+    with pytest.raises(MapError, match=r"allowed: hourly_log, pulse_recorder, or the path of a \.toml file"):
         register_map("nonsense")
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('title = "x"\nword_order = "middle"\n')

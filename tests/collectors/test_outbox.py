@@ -21,6 +21,7 @@ import pytest
 
 from collectors.outbox import FACT_BYTES_MAX, Outbox, OutboxError, OutboxFull
 from metering.facts import AnyFact, CalorificValue, PollFailed, Readings
+from tests.collectors.small_disk import small_disk
 
 NOW = datetime(2026, 3, 1, 5, 0, 7, tzinfo=UTC)
 DAY = date(2026, 2, 28)
@@ -167,19 +168,6 @@ def test_a_corrupt_file_is_set_aside_and_a_new_one_made(path: Path, damage: str)
     outbox.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system needs the right to mount: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def put_until_full(outbox: Outbox, put: list[AnyFact]) -> None:
     for n in range(10_000):
         fact = failure(f"{n} " + "x" * 3000)
@@ -187,15 +175,21 @@ def put_until_full(outbox: Outbox, put: list[AnyFact]) -> None:
         put.append(fact)
 
 
-def test_on_a_full_disk_what_is_stored_stays_readable_and_can_leave(small_disk: Path) -> None:
-    outbox = Outbox(small_disk / "outbox.db", "gw")
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", size_mib=4) as mounted:
+        yield mounted
+
+
+def test_on_a_full_disk_what_is_stored_stays_readable_and_can_leave(disk: Path) -> None:
+    outbox = Outbox(disk / "outbox.db", "gw")
     put: list[AnyFact] = []
     with pytest.raises(OutboxFull, match="disk is full"):
         put_until_full(outbox, put)
     assert len(put) > 50
     outbox.close()
 
-    outbox = Outbox(small_disk / "outbox.db", "gw")  # restarted, the disk as full as before
+    outbox = Outbox(disk / "outbox.db", "gw")  # restarted, the disk as full as before
     assert outbox.set_aside is None
     stored = outbox.pending(10_000)
     assert [entry.fact for entry in stored] == put
