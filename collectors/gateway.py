@@ -16,16 +16,18 @@ from datetime import date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
-from collectors.clock import Clock, ClockEnded, Crew, is_synchronised
+from collectors.clock import Clock, ClockEnded, Crew, SystemClock, is_synchronised
 from collectors.outbox import Outbox, OutboxError
 from collectors.poll import Polled, make_readers, poll
 from collectors.reader import MeterSettings, Reader
 from collectors.schedule import MeterState, Outcome, Policy, after, next_ask, owed, spread_us
 from metering.facts import AnyFact, GatewayStatus, PollFailed
-from metering.gasday import GasDays, to_datetime, to_us
+from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 
 log = logging.getLogger(__name__)
 DISK_RETRY_S = 2.0
+HOUR_US = 3600 * SECOND_US
+CANCEL_AGAIN_S = 0.5
 
 
 class PollingSettings(Protocol):
@@ -118,14 +120,12 @@ class Gateway:
         self._load()
         members = [self._polls(meter) for meter in self._meters]
         members.append(self._statuses())
-        jobs = [self._crew.member(job) for job in members]
-        tasks = [asyncio.create_task(job) for job in (*jobs, self._crew.run(), self._store.run(), self._until_stopped())]
+        jobs = [asyncio.create_task(self._crew.member(job)) for job in members]
+        others = [asyncio.create_task(job) for job in (self._crew.run(), self._store.run(), self._until_stopped())]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*jobs, *others], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            ended = [*await _ended(jobs), *await _ended(others)]  # who stores first, then what stores for them
             await asyncio.gather(*(meter.reader.close() for meter in self._meters))
         for error in ended:
             if isinstance(error, Exception) and not isinstance(error, ClockEnded):
@@ -198,11 +198,13 @@ class Gateway:
             log.info("%s: meter %s answers again; %d Days to fetch", point, meter.settings.meter, left)
 
     async def _statuses(self) -> None:
-        """How the gateway is, now and at every Day's start."""
+        """How the gateway is: now, then every hour; in virtual time, where a Day takes a moment, at every Day's start."""
+        hourly = isinstance(self._clock, SystemClock)
         while True:
             await self._store.put([await self._status()], [])
-            day = self._days.day_of(to_us(self._crew.now()))
-            await self._crew.wait_until(to_datetime(self._days.end_us(day)))
+            now_us = to_us(self._crew.now())
+            next_us = (now_us // HOUR_US + 1) * HOUR_US if hourly else self._days.end_us(self._days.day_of(now_us))
+            await self._crew.wait_until(to_datetime(next_us))
 
     async def _status(self) -> GatewayStatus:
         backlog = await asyncio.to_thread(self._outbox.backlog)
@@ -255,6 +257,16 @@ class _Store:
                 log.warning("collecting goes on: the outbox takes facts again")
             counters.disk_refuses = False
             return
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> list[BaseException | None]:
+    """Cancel the tasks until they have ended, for a library in between may swallow a cancellation; how each ended."""
+    waiting: set[asyncio.Task[None]] = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _version() -> str:

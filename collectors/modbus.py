@@ -93,6 +93,9 @@ class ModbusLine:
         )
         self._client.ctx.max_buffer_size = BUFFER_BYTES  # its own would drop a late answer together with the one behind it
         if not await self._client.connect():
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # pymodbus takes a cancellation for a refused connection
+                raise asyncio.CancelledError
             raise NothingCame("no connection")
         return self._client
 
