@@ -211,7 +211,7 @@ def test_a_restart_asks_again_for_what_is_missing_only(tmp_path: Path) -> None:
     again.close()
 
 
-def test_how_the_gateway_is_comes_at_its_start_and_every_day(outbox: Outbox) -> None:
+def test_how_the_gateway_is_comes_at_its_start_and_every_day_in_virtual_time(outbox: Outbox) -> None:
     virtually([site(1)], outbox, hours=24 * 3 - 1)
     statuses = [entry for entry in outbox.pending(1000) if isinstance(entry.fact, GatewayStatus)]
     assert [entry.committed_at for entry in statuses] == [to_datetime(DAYS.start_us(FIRST.toordinal() + n)) for n in range(3)]
@@ -231,12 +231,14 @@ def test_virtual_runs_are_the_same_each_time(tmp_path: Path) -> None:
 
 # In real time.
 
+NOON = START + 4 * DAY + timedelta(hours=7)
 
-class FromNoon(SystemClock):
-    """The machine's clock, but that it was noon when it was made: the last Gas Day is due."""
 
-    def __init__(self) -> None:
-        self._ahead = START + 4 * DAY + timedelta(hours=7) - super().now()
+class Shifted(SystemClock):
+    """The machine's clock, but that it was `instant` when it was made."""
+
+    def __init__(self, instant: datetime) -> None:
+        self._ahead = instant - super().now()
 
     def now(self) -> datetime:
         return super().now() + self._ahead
@@ -248,9 +250,25 @@ async def eventually(reached: Callable[[], bool], within_s: float) -> None:
             await asyncio.sleep(0.02)
 
 
+def test_how_the_gateway_is_comes_at_its_start_and_every_hour(outbox: Outbox) -> None:
+    async def main() -> None:
+        clock = Shifted(NOON + timedelta(minutes=59, seconds=59))
+        gateway = Gateway(ServedGateway(gateway="g", meters=()), clock, outbox, days=DAYS)
+        running = asyncio.create_task(gateway.run())
+        await eventually(lambda: outbox.backlog().facts == 2, 10)
+        gateway.stop()
+        await running
+
+    asyncio.run(main())
+    first, second = outbox.pending(10)
+    assert first.committed_at < NOON + timedelta(hours=1) <= second.committed_at < NOON + timedelta(hours=1, seconds=10)
+    assert isinstance(second.fact, GatewayStatus)
+    assert (second.fact.backlog, second.fact.oldest_unsent_at) == (1, first.committed_at)
+
+
 def test_a_mute_meter_does_not_slow_the_others_down_in_real_time(outbox: Outbox) -> None:
     async def main() -> None:
-        clock = FromNoon()
+        clock = Shifted(NOON)
         meters = {n: site(n).build(DAYS) for n in range(1, 21)}
         mute = ModbusServer({1: site(0, Dead()).build(DAYS)}, MAP, clock.now, mute=True)
         servers = {n: ModbusServer({1: meter}, MAP, clock.now) for n, meter in meters.items()}
