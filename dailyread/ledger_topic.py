@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
@@ -48,6 +49,7 @@ class KafkaLedger:
         self._wait = wait
         self._producer: KafkaProducer | None = None
         self._looked_s = 0.0
+        self._next: dict[TopicPartition, int] = {}
         check_topics(config, ("ledger", "dead_letter"))
         self._consumer: KafkaConsumer = consumer(
             config,
@@ -65,7 +67,7 @@ class KafkaLedger:
 
     def read(self, timeout_s: float) -> list[Message]:
         """The next messages, at most `MESSAGES_MAX`; none where none came in time, or Kafka is away."""
-        polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        polled = self._poll(timeout_s)
         found = [
             Message(partition.partition, message.offset, message.value or b"")
             for partition, messages in polled.items()
@@ -106,6 +108,20 @@ class KafkaLedger:
         self._drop_producer()
         self._consumer.close(autocommit=False, timeout_ms=1_000)
 
+    def _poll(self, timeout_s: float) -> dict[TopicPartition, list[Any]]:
+        try:
+            polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        except KafkaError as error:  # now and then, where a connection breaks while it is being made
+            if not error.retriable:
+                raise
+            self._say_away(error)
+            for partition, at in self._next.items():  # what had come is not passed over
+                self._consumer.seek(partition, at)
+            self._wait(RETRY_S)
+            return {}
+        self._next |= {partition: messages[-1].offset + 1 for partition, messages in polled.items() if messages}
+        return polled  # type: ignore[no-any-return]
+
     def _seek(self, positions: Mapping[int, int]) -> None:
         partitions = [TopicPartition(self.name, number) for number in range(self._config.partitions)]
         self._consumer.assign(partitions)
@@ -115,6 +131,7 @@ class KafkaLedger:
             if not begins[partition] <= at <= ends[partition]:
                 raise LedgerChanged(_changed(partition, begins[partition], ends[partition], at))
             self._consumer.seek(partition, at)
+            self._next[partition] = at
 
     def _look(self) -> None:
         partitions = list(self._consumer.assignment())
