@@ -84,6 +84,7 @@ class Cluster:
         """)
         self._env = {"DAILYREAD_INFLUX__TOKEN": bucket.token}
         self._workers: dict[str, Proc] = {}
+        self._store: Proc | None = None
         self.run("topics", "--create")
 
     # The commands.
@@ -123,7 +124,8 @@ class Cluster:
 
     def store(self) -> Proc:
         """Start what writes the ledger to InfluxDB."""
-        return self._start("store", "--config", self.config, env=self._env)
+        self._store = self._start("store", "--config", self.config, env=self._env)
+        return self._store
 
     def simulate(self, sites: Path, *words: str | Path) -> Proc:
         """Start simulated meters in virtual time; `gateway_config` is there when it returns."""
@@ -215,6 +217,7 @@ class Cluster:
 
     def _go_on(self, until_s: float, trouble: str) -> None:
         """Pause; fail where it is too late. A worker that has ended is started again, as systemd would."""
+        assert self._store is None or self._store.running, f"store has ended:\n{log_tail(self._store.log)}"
         assert time.monotonic() < until_s, trouble
         for instance, worker in self._workers.items():
             if not worker.running:
@@ -272,15 +275,30 @@ def decoded(lines: Lines) -> list[AnyFact]:
 def difference(found: Lines, expected: Lines, shown: int = 5) -> str:
     """How two ledgers differ, record by record, in words; empty where they do not."""
     both = set(found) & set(expected)
-    missing = [line.decode() for line in expected if line not in both]
-    surplus = [line.decode() for line in found if line not in both]
+    missing = [line for line in expected if line not in both]
+    surplus = [line for line in found if line not in both]
     if not missing and not surplus:
         return "" if found == expected else "the order, or how often a record is there"
+    present = {_key(line): line for line in surplus}
+    changed = [_changed(present.pop(_key(line)), line) for line in missing if _key(line) in present]
+    absent = [line.decode() for line in missing if _key(line) not in {_key(line) for line in surplus}]
     return "\n".join([
-        f"{len(missing)} of {len(expected)} records missing, {len(surplus)} that must not be",
-        *(f"missing: {line}" for line in missing[:shown]),
-        *(f"surplus: {line}" for line in surplus[:shown]),
+        f"{len(changed)} of {len(expected)} records differ, {len(absent)} are missing, {len(present)} must not be there",
+        *changed[:shown],
+        *(f"missing: {line}" for line in absent[:shown]),
+        *(f"must not be there: {line.decode()}" for line in list(present.values())[:shown]),
     ])  # fmt: skip
+
+
+def _key(line: bytes) -> tuple[str, ...]:
+    record = msgspec.json.decode(line)
+    return tuple(str(record.get(name)) for name in ("record", "meter_point", "gas_day", "kind", "check", "rule", "at", "index"))
+
+
+def _changed(found: bytes, expected: bytes) -> str:
+    is_, should = msgspec.json.decode(found), msgspec.json.decode(expected)
+    fields = [f"{name} is {is_[name]!r}, not {value!r}" for name, value in should.items() if is_[name] != value]
+    return f"{should['record']} of {should['meter_point']}, {should['gas_day']}: {'; '.join(fields)}"
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
