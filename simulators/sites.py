@@ -6,6 +6,7 @@ values, each with the instant at which it is received.
 
 from __future__ import annotations
 
+import re
 import tomllib
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,10 @@ TYPICAL_MJ_PER_M3 = Decimal("39.2")
 MJ_PER_KWH = Decimal("3.6")
 CALORIFIC_VALUE_KNOWN_AT = time(13)
 LOCAL = ZoneInfo("Europe/London")
+DAYS_MAX = 3660
+_SAID = re.compile(r"[^()/!\x00-\x1f\x7f-\U0010ffff]{1,40}")
+_DEVICE_ADDRESS = re.compile(r"[A-Za-z0-9 ]{0,32}")
+_TCP_ADDRESS = re.compile(r"(\S+:[0-9]{1,5})?")
 
 
 class SitesError(ValueError):
@@ -85,6 +90,23 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         if (self.conversion_factor is None) != (self.convertor is not None):
             raise ValueError("conversion_factor: give it, or a convertor, one of the two")
+        if "/" in self.name or self.name.startswith("."):
+            raise ValueError(f"name: found {self.name!r}; allowed: what can be a file's name")
+        if self.protocol == "iec62056_21":
+            self._check_what_is_said()
+        elif not _TCP_ADDRESS.fullmatch(self.address):
+            raise ValueError(f"address: found {self.address!r}; allowed with modbus_tcp: HOST:PORT, or empty")
+
+    def _check_what_is_said(self) -> None:
+        """What the meter says of itself, and what it is called by, stands in messages of 7-bit characters."""
+        for key in ("meter", "equipment"):
+            if not _SAID.fullmatch(getattr(self, key)):
+                allowed = "up to 40 printable ASCII characters, but none of ( ) / !"
+                raise ValueError(f"{key}: found {getattr(self, key)!r}; allowed with iec62056_21: {allowed}")
+        if self.password is not None and not _SAID.fullmatch(self.password):
+            raise ValueError("password: not shown; allowed: up to 40 printable ASCII characters, but none of ( ) / !")
+        if not _DEVICE_ADDRESS.fullmatch(self.device_address):
+            raise ValueError(f"device_address: found {self.device_address!r}; allowed: up to 32 letters, digits and spaces")
 
     def build(self, days: GasDays | None = None) -> SimulatedMeter:
         """Its meter, as new."""
@@ -145,7 +167,7 @@ class Sites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A file of sites: `days` Gas Days from `first_day`; the mean calorific value of each LDZ in MJ/m³."""
 
     first_day: date
-    days: Annotated[int, Meta(ge=1)]
+    days: Annotated[int, Meta(ge=1, le=DAYS_MAX)]
     ldz: dict[str, Decimal]
     sites: Annotated[tuple[Site, ...], Meta(min_length=1)]
 
@@ -184,10 +206,12 @@ class Sites(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 yield CalorificValue(received_at=known_at, ldz=ldz, gas_day=day, mj_per_m3=value)
 
 
-def load_sites(path: Path = DEMO_SITES) -> Sites:
-    """Read a file of sites; SitesError says what is wrong with it, and where."""
+def load_sites(path: Path = DEMO_SITES, days: int | None = None) -> Sites:
+    """Read a file of sites, with another number of `days` where it is given; SitesError says what is wrong, and where."""
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        if days is not None:
+            document["days"] = days
         return msgspec.convert(document, Sites)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise SitesError(f"{path}: {error}") from error

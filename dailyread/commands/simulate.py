@@ -36,8 +36,8 @@ that the file of sites gives them, until SIGTERM or Ctrl-C. With --gateway-confi
 poll them. With --clock stepped the run has virtual time: it begins with the first Gas Day as soon as a collector has
 joined, moves when all wait, and ends by itself an hour after 11:00 on the Day after the last; collectors end with it. What
 people would enter (registrations, meters, calorific values) and ticks are published to the Kafka of --publish, or written
-by --facts. Exit 0: the end, or told to stop; 1: Kafka did not take everything; 2: the file of sites or the configuration is
-wrong."""
+by --facts. Exit 0: the end, or told to stop; 1: Kafka did not take everything, or an address or a file cannot be had; 2:
+the file of sites or the configuration is wrong."""
 
 log = logging.getLogger(__name__)
 GATEWAY = "simulate"
@@ -65,18 +65,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Simulate; returns the exit code."""
     try:
-        sites = load_sites(args.sites)
-        if args.days is not None:
-            sites = msgspec.structs.replace(sites, days=args.days)
+        sites = load_sites(args.sites, args.days)
         kafka = config_or_exit(kind_of(args.publish), args.publish).kafka if args.publish else None
-    except (SitesError, ConfigError, ValueError) as error:
+    except (SitesError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 2
-    if args.facts is not None:
-        args.facts.write_bytes(
-            b"".join(write_fact(fact) + b"\n" for facts in entered_facts(sites, GasDays()) for fact in facts)
-        )
-    return asyncio.run(_simulate(sites, args, kafka))
+    try:
+        if args.facts is not None:
+            args.facts.write_bytes(
+                b"".join(write_fact(fact) + b"\n" for facts in entered_facts(sites, GasDays()) for fact in facts)
+            )
+        return asyncio.run(_simulate(sites, args, kafka))
+    except OSError as error:
+        print(f"dailyread simulate: {error}", file=sys.stderr)
+        return 1
 
 
 async def _simulate(sites: Sites, args: argparse.Namespace, kafka: KafkaConfig | None) -> int:

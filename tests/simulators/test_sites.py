@@ -71,6 +71,9 @@ def test_the_facts_of_the_sites_come_in_the_order_of_their_receipt() -> None:
     assert Decimal(38) < min(values) < max(values) < Decimal(41)
 
 
+ASCII_ONLY = r"{}: found '{}'; allowed with iec62056_21: up to 40 printable ASCII characters, but none of \( \) / ! - at "
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -80,14 +83,44 @@ def test_the_facts_of_the_sites_come_in_the_order_of_their_receipt() -> None:
         ('kind = "dead"', 'kind = "undead"', r"\$\.sites\[3\]\.faults\[0\]\.kind"),
         ("percent = 3", "percentage = 3", "percentage"),
         ("days = 40", "days = ", "Invalid value"),
+        ("days = 40", "days = 0", r"\$\.days"),
+        ('meter = "M-1001"', 'meter = "Z\u00e4hler 1"', ASCII_ONLY.format("meter", "Z\u00e4hler 1")),
+        ('equipment = "DRE-01"', 'equipment = "E(1)"', ASCII_ONLY.format("equipment", r"E\(1\)")),
+        ('equipment = "DRE-01"', f'equipment = "{"E" * 41}"', ASCII_ONLY.format("equipment", "E+")),
+        (
+            'profile = "process"',
+            'profile = "process"\npassword = "geheim\u00df"',
+            "password: not shown; allowed",
+        ),
+        ('profile = "process"', 'profile = "process"\ndevice_address = "1/2"', "device_address: found '1/2'; allowed"),
+        ('name = "harbour-offices"', 'name = "../harbour"', "name: found '../harbour'; allowed: what can be a file's name"),
     ],
 )
 def test_a_wrong_file_of_sites_is_told_where_and_what(old: str, new: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "sites.toml"
-    path.write_text(DEMO_SITES.read_text().replace(old, new, 1))
+    text = DEMO_SITES.read_text().replace('protocol = "modbus_tcp"', 'protocol = "iec62056_21"', 1)
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
     with pytest.raises(SitesError, match=said) as caught:
         load_sites(path)
     assert str(path) in str(caught.value)
+
+
+def test_what_a_modbus_meter_is_called_is_not_said_on_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "sites.toml"
+    text = DEMO_SITES.read_text()
+    assert text.index('protocol = "modbus_tcp"') < text.index('equipment = "DRE-01"') < text.index('"iec62056_21"')
+    path.write_text(text.replace('equipment = "DRE-01"', 'equipment = "Z\u00e4hler (1)"', 1))
+    assert load_sites(path).sites[0].equipment == "Z\u00e4hler (1)"
+    path.write_text(text.replace("profile = ", 'address = "127.0.0.1:port"\nprofile = ', 1))
+    with pytest.raises(SitesError, match=r"address: found '127\.0\.0\.1:port'; allowed with modbus_tcp: HOST:PORT"):
+        load_sites(path)
+
+
+def test_another_number_of_days_is_checked_as_the_files_own() -> None:
+    assert len(load_sites(days=3).gas_days()) == 3
+    with pytest.raises(SitesError, match=r"demo_sites\.toml: .*\$\.days"):
+        load_sites(days=0)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
