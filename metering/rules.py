@@ -10,6 +10,7 @@ from bisect import bisect_right
 from datetime import date
 from decimal import Decimal
 from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -48,6 +49,13 @@ CLAUSES = {rule.id: rule.clause for rule in RULES} | {TOO_OLD: "1.5"}
 ALWAYS_REJECT = frozenset({"malformed", "conflicting_reading"})
 
 
+def _at_least(field: str, value: int | Decimal, least: int) -> None:
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise ValueError(f"{field}: {value} is not a number")
+    if value < least:
+        raise ValueError(f"{field}: {value} is not {least} or more")
+
+
 class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The validation rules from the Gas Day `since` on: the actions that differ from the table's, and the parameters."""
 
@@ -72,6 +80,13 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"action.{rule}: this rule may only `flag`")
             if action == "flag" and rule in ALWAYS_REJECT:
                 raise ValueError(f"action.{rule}: this rule can only `reject`; there is no reading to keep")
+        for field in ("future_s", "clock_offset_s", "stuck_ticks"):
+            _at_least(field, getattr(self, field), 0)
+        _at_least("stuck_days", self.stuck_days, 1)
+        for field in ("excess_factor", "tolerance", "convertor_ratio_min", "convertor_ratio_max", "unusual_factor"):
+            _at_least(field, getattr(self, field), 0)
+        if self.convertor_ratio_min > self.convertor_ratio_max:
+            raise ValueError(f"convertor_ratio_min: {self.convertor_ratio_min} is above convertor_ratio_max")
 
     def rejects(self, rule: str) -> bool:
         """Whether a reading that fails the rule is rejected, rather than flagged."""
@@ -79,7 +94,8 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that can be configured of the rules. `validation` is in the order of `since`."""
+    """All that can be configured of the rules. `validation` is in the order of `since`; on the Gas Days before its first entry
+    the table's own actions and parameters hold."""
 
     zone: str = "Europe/London"
     day_starts: tuple[DayStart, ...] = BRITISH_DAY_STARTS
@@ -89,15 +105,35 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     validation: tuple[Validation, ...] = (Validation(),)
 
     def __post_init__(self) -> None:
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"zone: {self.zone!r} is no time zone such as Europe/London") from error
+        if not self.day_starts:
+            raise ValueError("day_starts: at least one entry is needed")
+        _at_least("close_out_days", self.close_out_days, 0)
+        _at_least("history_days", self.history_days, 1)
         since = [entry.since for entry in self.validation]
         if not since or since != sorted(set(since)):
             raise ValueError("validation: entries must be in the order of `since`, one a Gas Day")
         if not 0 < self.boundary_s < 1800:
             raise ValueError(f"boundary_s: {self.boundary_s} is not between 1 and 1799")
+        if since[0] != date.min:
+            msgspec.structs.force_setattr(self, "validation", (Validation(), *self.validation))
 
     def calendar(self) -> GasDays:
         """The calendar of Gas Days under these settings."""
         return GasDays(self.zone, self.day_starts, self.close_out_days)
+
+    @property
+    def stuck_days(self) -> int:
+        """How many Days back `stuck_register` looks at most."""
+        return max(entry.stuck_days for entry in self.validation)
+
+    @property
+    def flags_advances(self) -> bool:
+        """Whether on any Day an advance that is negative or excessive is only flagged."""
+        return any(not entry.rejects(rule) for entry in self.validation for rule in ("negative_advance", "excess_flow"))
 
     def of(self, day: int) -> Validation:
         """The validation rules that hold on a Gas Day (an ordinal)."""

@@ -84,7 +84,8 @@ def prune(point: Point) -> None:
     """Let go of the Days that nothing usual can change any more.
 
     The anchor is the latest boundary with a fixed reading of which every Day before is closed out and not needed as the
-    week before of an open one; a fixed reading at least a week before it, the floor, is where what is held begins.
+    week before of an open one; a fixed reading at least a week before it, and as far as a rule looks back, the floor, is where
+    what is held begins.
     """
     oldest_open = point.open_days[0] if point.open_days else BEGINNING
     if point.floor is not None and oldest_open < point.prune_from:
@@ -94,7 +95,7 @@ def prune(point: Point) -> None:
     settled = (min(point.open_days) if point.open_days else max(books, default=BEGINNING)) - WEEK
     fixed = sorted(day for day, book in books.items() if day <= settled and book.start is not None and book.start.fixed)
     anchor = fixed[-1] if fixed else BEGINNING
-    floor = max((day for day in fixed if day <= anchor - WEEK), default=BEGINNING)
+    floor = max((day for day in fixed if day <= anchor - max(WEEK, point.rules.stuck_days)), default=BEGINNING)
     point.floor, point.anchor = floor, BEGINNING if floor == BEGINNING else anchor
     for day in [day for day in books if day < floor]:
         del books[day]
