@@ -26,13 +26,14 @@ def assess(point: Point, changed: set[int]) -> None:
     """Judge the changed batches, find what stands around them, and what follows for the Days."""
     boundaries = _between_fixed(point, min(changed), max(changed) + 1)
     setting, fitted, fitting = point.reference.setting, point.reference.fitted_day, point.reference.fitting()
+    fixed = {day: start for day in boundaries if (start := point.start(day)) is not None and start.fixed}
     offered = {
         boundary: offers(
-            boundary, point.batch(boundary - 1), point.batch(boundary), fitting if boundary == fitted else None, setting
+            boundary, point.batch(boundary - 1), point.batch(boundary), fitting if boundary == fitted else None,
+            fixed.get(boundary), setting,
         )
         for boundary in boundaries
     }  # fmt: skip
-    fixed = {day: start for day in boundaries if (start := point.start(day)) is not None and start.fixed}
     first, last = boundaries[0], boundaries[-1]
     stood = stand(offered, fixed, _standing_before(point, first), setting)
     for boundary in boundaries:
@@ -40,7 +41,7 @@ def assess(point: Point, changed: set[int]) -> None:
         if start != point.start(boundary):
             point.book(boundary).start = start
             point.touch(boundary - 1)
-            for day in range(boundary, boundary + point.rules.of(boundary).stuck_days):
+            for day in range(boundary, boundary + point.rules.stuck_days):
                 point.touch(day)  # `stuck_register` looks that far back
     for day in boundaries:
         if day < last and (book := point.books.get(day)) is not None:
@@ -61,9 +62,8 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
         return False
     if not point.appeared(day) or day + point.rules.history_days < (point.last_day or 0):
         return False
-    for later in range(day + 1, max(point.books) + 1):
-        other = point.books.get(later)
-        if other is not None and (other.pieces or other.start is not None):
+    for later, other in point.books.items():
+        if later > day and (other.pieces or other.start is not None):
             return False
     end = _regular_end(point, readings, book.start)
     if end is None:
@@ -107,14 +107,14 @@ def _spans_day(point: Point, readings: PackedReadings, last_us: int) -> bool:
 def _judge_day(point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected]) -> None:
     batch, end = point.batch(day), point.start(day + 1)
     within = intervals(day, batch, book.start, end, [*rejected, *flagged], point.reference.setting)
-    everything = [*batch.rejected, *rejected, *within]
+    everything = [*batch.rejected, *rejected, *within.rejected]
     flags = 0
-    for record in (*rejected, *flagged, *within):
+    for record in (*rejected, *flagged, *within.rejected, *within.flagged):
         flags |= BIT[record.rule]
     if everything != book.rejected or flags != book.flagged:
         book.rejected, book.flagged = everything, flags
         point.touch(day)
-    spoiled = batch.boundary_rejected or batch.refused or bool(rejected)
+    spoiled = batch.spoiled or bool(rejected)
     _believe_valid(point, day, book, book.start is not None and end is not None and not spoiled)
 
 
@@ -155,33 +155,34 @@ def _fixed(point: Point, day: int) -> bool:
 
 def determine_around(point: Point, first: int, last: int) -> None:
     """Determine the Failed Days between the standing readings around these boundaries (4.4.5)."""
-    least, most = min(point.books, default=first), max(point.books, default=last) + 1
-    while first > least and point.start(first) is None:
-        first -= 1
-    while last < most and point.start(last) is None:
-        last += 1
-    stands = [day for day in range(first, last + 1) if point.start(day) is not None]
-    for day in range(first, stands[0] if stands else last):
-        _believe_determined(point, day, NOT_DETERMINED, None)
+    held = sorted(point.books)
+    low, high = bisect_left(held, first), bisect_left(held, last)
+    while low > 0 and (low == len(held) or held[low] > first or point.start(held[low]) is None):
+        low -= 1
+    while high < len(held) and point.start(held[high]) is None:
+        high += 1
+    around = held[low:high]
+    stands = [day for day in held[low : high + 1] if point.start(day) is not None]
+    for day in around:
+        if not stands or day < stands[0] or day >= stands[-1]:
+            _believe_determined(point, day, NOT_DETERMINED, None)
     for start, end in pairwise(stands):
-        _determine_run(point, start, end)
-    for day in range(stands[-1], last) if stands else ():
-        _believe_determined(point, day, NOT_DETERMINED, None)
+        _determine_run(point, start, end, around[bisect_left(around, start) : bisect_left(around, end)])
 
 
-def _determine_run(point: Point, first: int, end: int) -> None:
-    """Determine the Days from one standing boundary reading to the next."""
-    books = [point.books.get(day) for day in range(first, end)]
-    weights = [book.closed_l for book in books if book is not None and book.failed_day and book.closed_l is not None]
+def _determine_run(point: Point, first: int, end: int, days: Sequence[int]) -> None:
+    """Determine the Days held from one standing boundary reading to the next: a run, where all are there and failed."""
+    failed = [book for day in days if (book := point.books[day]).failed_day]
+    weights = [book.closed_l for book in failed if book.closed_l is not None]
     start, stop = point.start(first), point.start(end)
     how = NOT_DETERMINED
-    shares: list[int | None] = [None] * len(books)
-    if start is not None and stop is not None:
-        if len(books) == 1 and books[0] is not None and books[0].failed_day:
-            how, shares = RESTORED, [point.volume_l(start, stop)]
-        elif len(weights) == len(books) > 1:
-            how, shares = APPORTIONED, [*apportion(point.volume_l(start, stop), weights)]
-    for day, share in zip(range(first, end), shares, strict=True):
+    shares: list[int | None] = [None] * len(days)
+    if start is not None and stop is not None and len(failed) == end - first:
+        if len(failed) == 1:
+            how, shares = RESTORED, [point.volume_l(start, stop, first)]
+        elif len(weights) == len(failed):
+            how, shares = APPORTIONED, [*apportion(point.volume_l(start, stop, end - 1), weights)]
+    for day, share in zip(days, shares, strict=True):
         _believe_determined(point, day, how, share)
 
 

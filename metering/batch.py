@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
+from metering.chain import Admit, Node, standing
 from metering.facts import Readings
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 from metering.ledger import Rejected, Tolerance
 from metering.rules import CLAUSES, RULE_IDS, TOO_OLD, Rules
-from metering.volumes import Register
+from metering.volumes import Register, Verdict
 
 Check = Literal["tolerance_1_percent", "interval_sum"]
 BIT = {rule: 1 << n for n, rule in enumerate(RULE_IDS)}
@@ -63,6 +65,15 @@ class Batch(NamedTuple):
     failed: int = 0
     tolerances: tuple[Tolerance, ...] = ()
 
+    def readings(self) -> tuple[Reading, ...]:
+        """All readings that stand by themselves, no two of one instant."""
+        return (*self.start, *self.others, *self.end)
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether one of the batch's own boundary readings was rejected, alone or with the whole batch."""
+        return self.boundary_rejected or (self.refused and bool(self.start or self.end))
+
 
 def judge(day: int, pieces: Sequence[Readings], setting: Setting) -> Batch:
     """Judge the pieces of one Day's batch, in the order in which they were received.
@@ -87,6 +98,24 @@ def judge(day: int, pieces: Sequence[Readings], setting: Setting) -> Batch:
         ran=ran, failed=failed | found.failed, tolerances=tolerances, refused=bool(found.rejected),
         rejected=(*batch.rejected, *found.rejected),
     )  # fmt: skip
+
+
+def node_of(reading: Reading, day: int) -> Node:
+    """A reading of the Day's batch as a node of a chain."""
+    return Node(reading.at_us, reading.ticks, reading.received_us, day, day)
+
+
+def admission(setting: Setting) -> Admit:
+    """The test of an advance between two readings, under the rules of the Day that judges the later one."""
+    register, rules = setting.register, setting.rules
+
+    def admit(before: Node, after: Node) -> Verdict:
+        assert register is not None
+        validation = rules.of(after.judged)
+        verdict = register.verdict(before.ticks, after.ticks, after.at_us - before.at_us, validation.excess_factor)
+        return verdict if verdict and validation.rejects(verdict) else ""
+
+    return admit
 
 
 class _Sorter:
@@ -123,7 +152,7 @@ class _Sorter:
             reasons = [refusal or self._alone(at_us, index, rising, received_us), clock]
             own = piece.meter == self.setting.meter
             if not any(self._reject(*reason, at_us, index, received_us, own) for reason in reasons if reason):
-                self._keep(Reading(at_us, index, received_us, _integer_at(piece.unconverted, n)))
+                self._keep(Reading(at_us, index, received_us, self._unconverted(piece, n)))
 
     def _refusal(self, piece: Readings, received_us: int) -> tuple[str, str] | None:
         """Why no reading of the piece can be used, but for its own fault."""
@@ -152,6 +181,8 @@ class _Sorter:
             return "malformed", f"index is not an integer in 0 .. {modulus - 1}"
         if not rising:
             return "malformed", "its instant is not later than the one before it"
+        if self.first_us > at_us >= self.start_us - self.tolerance_us:
+            return "malformed", "no Day for it: it lies before the registration date"
         if not self.first_us <= at_us <= self.last_us:
             return "malformed", f"no Day for it: {date.fromordinal(self.day)} does not hold this instant"
         if at_us < self.setting.fitted_us - self.tolerance_us:
@@ -160,11 +191,21 @@ class _Sorter:
             return "from_the_future", f"received at {_text(received_us)}, before the instant it is stamped with"
         return None
 
+    def _unconverted(self, piece: Readings, n: int) -> int | None:
+        """The unconverted index beside a reading; None where there is none that can be."""
+        value, register = None if piece.unconverted is None else piece.unconverted[n], self.setting.register
+        if register is None or register.unconverted is None or type(value) is not int:
+            return None
+        return value if 0 <= value < 10 ** register.unconverted[0] else None
+
     def _keep(self, reading: Reading) -> None:
         held = self.pool.get(reading.at_us)
         if held is None:
             self.pool[reading.at_us] = reading
-        elif held.ticks != reading.ticks:
+        elif held.ticks == reading.ticks:
+            if held.unconverted is None:  # it comes with a later piece
+                self.pool[reading.at_us] = held._replace(unconverted=reading.unconverted)
+        else:
             first, second = sorted((held, reading), key=lambda each: (each.received_us, each.ticks))
             self.pool[reading.at_us] = first
             detail = f"{first.ticks} was received first, at {_text(first.received_us)}"
@@ -218,7 +259,7 @@ def _compare(day: int, pieces: Sequence[Readings], batch: Batch, setting: Settin
     refusals: list[Rejected] = []
     checks: tuple[tuple[Check, Measured | None], ...] = (
         ("tolerance_1_percent", _reference(pieces, register, start, end)),
-        ("interval_sum", _intervals(pieces, register)),
+        ("interval_sum", _intervals(day, pieces, batch, setting)),
     )
     for check, measured in checks:
         if measured is None:
@@ -258,15 +299,27 @@ def _reference(pieces: Sequence[Readings], register: Register, start: Reading | 
     return None
 
 
-def _intervals(pieces: Sequence[Readings], register: Register) -> Measured | None:
+def _intervals(day: int, pieces: Sequence[Readings], batch: Batch, setting: Setting) -> Measured | None:
+    """The sum of the intervals' own volumes, and the index advance over the same intervals. Of an interval both readings must
+    be admissible, by themselves and to the others of the batch; an interval that came twice counts once."""
+    register = setting.register
+    if register is None or all(piece.interval_m3 is None for piece in pieces):
+        return None
+    chain = standing([node_of(reading, day) for reading in batch.readings()], admission(setting))
+    sound = {node.at_us: node.ticks for node in chain}
     a, ticks, received_us = Fraction(0), 0, None
+    seen: set[tuple[int, int]] = set()
     for piece in pieces:
-        for n, volume in enumerate(piece.interval_m3 or ()):
-            before, after = piece.index[n], piece.index[n + 1]
-            if volume is None or not (_on(register, before) and _on(register, after)):
+        readings = [
+            (to_us(at), type(index) is int and sound.get(to_us(at)) == index)
+            for at, index in zip(piece.instants(), piece.index, strict=True)
+        ]
+        for volume, ((start_us, first), (end_us, last)) in zip(piece.interval_m3 or (), pairwise(readings), strict=False):
+            if volume is None or not (first and last) or (start_us, end_us) in seen:
                 continue
+            seen.add((start_us, end_us))
             a += Fraction(volume)
-            ticks += _unwrapped(before, after, register.modulus)
+            ticks += _unwrapped(sound[start_us], sound[end_us], register.modulus)
             received_us = _received_us(piece) if received_us is None else received_us
     if received_us is None:
         return None
@@ -315,15 +368,6 @@ def _m3(value: Fraction) -> Decimal:
 
 def _unwrapped(start: int, end: int, modulus: int) -> int:
     return end - start if end >= start else end - start + modulus
-
-
-def _on(register: Register, index: Any) -> bool:
-    return type(index) is int and 0 <= index < register.modulus
-
-
-def _integer_at(values: tuple[Any, ...] | None, n: int) -> int | None:
-    value = None if values is None else values[n]
-    return value if type(value) is int else None
 
 
 def _received_us(piece: Readings) -> int:

@@ -13,12 +13,16 @@ from metering.volumes import Verdict
 
 
 class Node(NamedTuple):
-    """One value at one instant: how many readings say so, and when the first of them was received."""
+    """One value at one instant: how many readings say so, when the first of them was received, in the batch of which Day.
+
+    `judged` is the Day whose rules judge the advance that ends here: the Day that a boundary ends, or holds the reading.
+    """
 
     at_us: int
     ticks: int
     received_us: int
     day: int
+    judged: int
     weight: int = 1
     fixed: bool = False
 

@@ -96,16 +96,19 @@ class _Determination:
         """Every batch, what stands at every boundary, and which Days are Valid."""
         setting, fitted = point.reference.setting, point.reference.fitted_day
         held = {*pieces, *self.kept, *self.fixed, *([fitted] if fitted is not None else [])}
-        books = point.books = {day: Book() for day in sorted({*held, *(day + 1 for day in held)})}
+        books = point.books = {day: Book() for day in sorted({*held, *(day + n for day in held for n in (-1, 1))})}
         for day, book in books.items():
             book.batch = judge(day, pieces.get(day, []), setting)
             book.ran, book.failed, book.tolerances = book.batch.ran, book.batch.failed, book.batch.tolerances
             self._carry(day, book)
         fitting = point.reference.fitting()
         offered = {
-            day: offers(day, self._batch(point, day - 1), self._batch(point, day), fitting if day == fitted else None, setting)
+            day: offers(
+                day, self._batch(point, day - 1), self._batch(point, day), fitting if day == fitted else None,
+                self.fixed.get(day), setting,
+            )
             for day in books
-        }
+        }  # fmt: skip
         stood = stand(offered, self.fixed, None, setting)
         for day, standing in stood.standing.items():
             books[day].start = standing
@@ -114,10 +117,10 @@ class _Determination:
             end = point.start(day + 1)
             batch = book.batch or NO_BATCH
             within = intervals(day, batch, book.start, end, [*rejected, *flagged], setting)
-            book.rejected = [*batch.rejected, *rejected, *within]
-            for record in (*rejected, *flagged, *within):
+            book.rejected = [*batch.rejected, *rejected, *within.rejected]
+            for record in (*rejected, *flagged, *within.rejected, *within.flagged):
                 book.flagged |= BIT[record.rule]
-            spoiled = batch.boundary_rejected or batch.refused or bool(rejected)
+            spoiled = batch.spoiled or bool(rejected)
             self._believe_valid(day, book, book.start is not None and end is not None and not spoiled)
 
     def _batch(self, point: Point, day: int) -> Batch:
@@ -148,7 +151,7 @@ class _Determination:
             book = point.books[day] = self.kept[day] = Book()
         start, end = book.start, point.start(day + 1)
         if book.valid and start is not None and end is not None:
-            book.closed, book.closed_l = ACTUAL, point.volume_l(start, end)
+            book.closed, book.closed_l = ACTUAL, point.volume_l(start, end, day)
             self.fixed |= {day: start._replace(fixed=True), day + 1: end._replace(fixed=True)}
             book.start, point.books[day + 1].start = self.fixed[day], self.fixed[day + 1]
         elif point.reference.in_deemed_week(day):
@@ -179,7 +182,7 @@ class _Determination:
             books = [point.books.get(day, Book()) for day in range(first, end)]
             if start is None or stop is None or not all(book.failed_day for book in books):
                 continue
-            volume_l = point.volume_l(start, stop)
+            volume_l = point.volume_l(start, stop, end - 1)
             weights = [book.closed_l for book in books if book.closed_l is not None]
             if len(books) == 1:
                 found[first] = RESTORED, volume_l

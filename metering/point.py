@@ -281,7 +281,7 @@ class Point:
         book, after = self.books[day], self.book(day + 1)
         if book.valid and book.start is not None and after.start is not None:
             book.closed = ACTUAL
-            book.closed_l = self.volume_l(book.start, after.start)
+            book.closed_l = self.volume_l(book.start, after.start, day)
             book.start = Standing(book.start.at_us, book.start.ticks, True)
             after.start = Standing(after.start.at_us, after.start.ticks, True)
         elif self.reference.in_deemed_week(day):
@@ -317,10 +317,13 @@ class Point:
 
     # --- volumes, and records out -----------------------------------------------------------------------------------
 
-    def volume_l(self, start: Standing, end: Standing) -> int:
-        """The volume between two standing readings of the meter."""
-        register = self.reference.setting.register
+    def volume_l(self, start: Standing, end: Standing, day: int) -> int:
+        """The volume between two standing readings of the meter, by the rules of the Day that ends with the second."""
+        register, validation = self.reference.setting.register, self.rules.of(day)
         assert register is not None
+        may_go_down = end.ticks < start.ticks and not validation.rejects("negative_advance")
+        if may_go_down and register.verdict(start.ticks, end.ticks, end.at_us - start.at_us, validation.excess_factor):
+            return register.litres(end.ticks) - register.litres(start.ticks)  # flagged, and no roll-over
         return register.volume_l(start.ticks, end.ticks)
 
     def value_l(self, day: int) -> int | None:
@@ -330,7 +333,7 @@ class Point:
             return None if book is None else book.closed_l
         start, end = book.start, self.start(day + 1)
         if book.valid and start is not None and end is not None:
-            return self.volume_l(start, end)
+            return self.volume_l(start, end, day)
         if self.reference.in_deemed_week(day):
             return self._deemed_l(day, self._annual_share_wh(day))
         return self.value_l(day - WEEK)

@@ -7,13 +7,13 @@ meter's index at its fitting. Which offers stand is `chain.py`'s matter; this fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from metering.batch import Batch, Reading, Setting, rejected
-from metering.chain import Admit, Node, standing
+from metering.batch import Batch, Reading, Setting, admission, node_of, rejected
+from metering.chain import Node, standing
 from metering.gasday import to_datetime
 from metering.ledger import Rejected
-from metering.volumes import Verdict
 
 NO_BATCH = Batch()
 
@@ -33,26 +33,18 @@ class Offer(NamedTuple):
     day: int
 
 
-def admission(setting: Setting) -> Admit:
-    """The test of an advance between two readings, under the rules of the later one's Day."""
-    register, rules = setting.register, setting.rules
-
-    def admit(before: Node, after: Node) -> Verdict:
-        assert register is not None
-        validation = rules.of(after.day)
-        verdict = register.verdict(before.ticks, after.ticks, after.at_us - before.at_us, validation.excess_factor)
-        return verdict if verdict and validation.rejects(verdict) else ""
-
-    return admit
-
-
-def offers(boundary: int, before: Batch, after: Batch, fitting: Reading | None, setting: Setting) -> list[Offer]:
-    """The offers for a boundary: of all admissible readings near it those of the nearest instant (tie: the earlier)."""
+def offers(
+    boundary: int, before: Batch, after: Batch, fitting: Reading | None, held: Standing | None, setting: Setting
+) -> list[Offer]:
+    """The offers for a boundary: of all admissible readings near it those of the nearest instant (tie: the earlier), or of the
+    instant of the fixed reading `held`."""
     found = [] if before.refused else [Offer(reading, boundary - 1) for reading in before.end]
     if not after.refused:
         found += [Offer(reading, boundary) for reading in after.start]
     if fitting is not None:
         found.append(Offer(fitting, boundary))
+    if held is not None:
+        return [offer for offer in found if offer.reading.at_us == held.at_us]
     if len(found) > 1:
         boundary_us = setting.days.start_us(boundary)
         nearest = min((abs(offer.reading.at_us - boundary_us), offer.reading.at_us) for offer in found)
@@ -80,53 +72,73 @@ def stand(
     for boundary in sorted(offered):
         held = fixed.get(boundary)
         if held is not None:
-            nodes[boundary, held.at_us, held.ticks] = Node(held.at_us, held.ticks, 0, boundary, 1, True)
+            nodes[boundary, held.at_us, held.ticks] = Node(held.at_us, held.ticks, 0, boundary, boundary - 1, 1, True)
         for offer in offered[boundary]:
             reading = offer.reading
-            if held is not None and reading.at_us != held.at_us:
-                continue
             key = (boundary, reading.at_us, reading.ticks)
             readings.setdefault(key, []).append(offer)
             if held is None or reading.ticks != held.ticks:
-                nodes[key] = _joined(nodes.get(key), offer)
-    admit = admission(setting)
-    chain = standing(list(nodes.values()), admit)
+                nodes[key] = _joined(nodes.get(key), offer, boundary)
+    chain = standing(list(nodes.values()), admission(setting))
     stands = set(chain)
-    if before is not None:
-        chain = [Node(before.at_us, before.ticks, 0, 0), *chain]
     result = Stood({}, {}, {})
+    for record in flags(chain, setting):
+        result.flagged.setdefault(record.gas_day.toordinal(), []).append(record)
+    if before is not None:
+        chain = [Node(before.at_us, before.ticks, 0, 0, 0), *chain]
     for key, node in nodes.items():
         if node in stands:
             result.standing[key[0]] = Standing(node.at_us, node.ticks, node.fixed)
             continue
         rule, detail = conflict(node, chain, setting)
         for offer in readings[key]:
-            validation = setting.rules.of(offer.day)
-            to = result.rejected if validation.rejects(rule) else result.flagged
+            only_flagged = rule == "boundary_mismatch" and not setting.rules.of(offer.day).rejects(rule)
+            to = result.flagged if only_flagged else result.rejected
             to.setdefault(offer.day, []).append(_rejected(offer.reading, offer.day, rule, detail, setting))
     return result
 
 
+class Within(NamedTuple):
+    """The readings within a Day that are rejected, and those that stand though a rule flags them."""
+
+    rejected: list[Rejected]
+    flagged: list[Rejected]
+
+
 def intervals(
     day: int, batch: Batch, start: Standing | None, end: Standing | None, gone: Iterable[Rejected], setting: Setting
-) -> list[Rejected]:
+) -> Within:
     """The readings within a Day that are inadmissible against their neighbours: each is rejected alone."""
     if batch.refused or setting.register is None:
-        return []
+        return Within([], [])
     skip = {(record.at, record.index) for record in gone}
-    anchors = [Node(each.at_us, each.ticks, 0, day, 1, True) for each in (start, end) if each is not None]
+    anchors = [Node(each.at_us, each.ticks, 0, day, day, 1, True) for each in (start, end) if each is not None]
     taken = {anchor.at_us for anchor in anchors}
     own = {
         reading.at_us: reading
-        for reading in (*batch.start, *batch.others, *batch.end)
+        for reading in batch.readings()
         if reading.at_us not in taken and (to_datetime(reading.at_us), reading.ticks) not in skip
     }
-    nodes = [Node(each.at_us, each.ticks, each.received_us, day) for each in own.values()]
+    nodes = [node_of(reading, day) for reading in own.values()]
     chain = standing([*anchors, *nodes], admission(setting))
     found = []
     for node in sorted(set(nodes).difference(chain)):
         rule, detail = conflict(node, chain, setting)
         found.append(_rejected(own[node.at_us], day, rule, detail, setting))
+    return Within(found, flags(chain, setting) if nodes else [])
+
+
+def flags(chain: Sequence[Node], setting: Setting) -> list[Rejected]:
+    """The advances between readings that stand which fail a rule that only flags, as if each had been rejected: of the Day
+    that judges it."""
+    if not setting.rules.flags_advances:
+        return []
+    found = []
+    for before, after in pairwise(chain):
+        conflicting = _conflict(before, after, setting)
+        if conflicting is not None and not setting.rules.of(after.judged).rejects(conflicting[0]):
+            reading = Reading(after.at_us, after.ticks, after.received_us)
+            found.append(_rejected(reading, after.judged, *conflicting, setting))
     return found
 
 
@@ -134,27 +146,33 @@ def conflict(node: Node, chain: Sequence[Node], setting: Setting) -> tuple[str, 
     """The rule by which a reading does not stand, and the values that show it: its conflict with the nearest standing reading
     before it, else of its instant, else after it."""
     before = max((each for each in chain if each.at_us < node.at_us), key=lambda each: each.at_us, default=None)
-    if before is not None and (found := _conflict(before, node, setting)):
+    if before is not None and (found := _refusal(before, node, setting)):
         return found
     for each in chain:
         if each.at_us == node.at_us:
             return "boundary_mismatch", f"{node.ticks} differs from {each.ticks}, which stands at this instant"
     after = min((each for each in chain if each.at_us > node.at_us), key=lambda each: each.at_us, default=None)
-    if after is not None and (found := _conflict(node, after, setting)):
+    if after is not None and (found := _refusal(node, after, setting)):
         return found
     return "boundary_mismatch", "other readings of this boundary stand"
 
 
-def _joined(node: Node | None, offer: Offer) -> Node:
+def _joined(node: Node | None, offer: Offer, boundary: int) -> Node:
     reading = offer.reading
     if node is None:
-        return Node(reading.at_us, reading.ticks, reading.received_us, offer.day)
+        return Node(reading.at_us, reading.ticks, reading.received_us, offer.day, boundary - 1)
     first = min((node.received_us, node.day), (reading.received_us, offer.day))
     return node._replace(received_us=first[0], day=first[1], weight=node.weight + 1)
 
 
+def _refusal(before: Node, after: Node, setting: Setting) -> tuple[str, str] | None:
+    """The rule that rejects the advance between two readings, if one does."""
+    found = _conflict(before, after, setting)
+    return found if found is not None and setting.rules.of(after.judged).rejects(found[0]) else None
+
+
 def _conflict(before: Node, after: Node, setting: Setting) -> tuple[str, str] | None:
-    register, factor = setting.register, setting.rules.of(after.day).excess_factor
+    register, factor = setting.register, setting.rules.of(after.judged).excess_factor
     assert register is not None
     span_us = after.at_us - before.at_us
     verdict = register.verdict(before.ticks, after.ticks, span_us, factor)

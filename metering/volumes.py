@@ -110,7 +110,8 @@ def daily_share_wh(annual_quantity_kwh: Decimal) -> int:
 
 def apportion(total: int, weights: Sequence[int]) -> list[int]:
     """`total` shared in proportion to the weights, or in equal parts where all are 0, by largest remainder, ties to the
-    earlier. The parts sum to the total (4.4.5(b)(ii))."""
+    earlier. The parts sum to the total (4.4.5(b)(ii)). A weight below 0 counts as 0."""
+    weights = [max(0, weight) for weight in weights]
     if not any(weights):
         weights = [1] * len(weights)
     whole = sum(weights)
