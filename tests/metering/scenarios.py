@@ -10,6 +10,7 @@ import msgspec
 
 from metering.facts import AnyFact, CalorificValue, MeterFitted, PollFailed, Readings, ReferenceIndex, Registered, Tick
 from metering.gasday import GasDays, to_datetime
+from metering.rules import RULES, Action, Rules, Validation
 
 DAYS = GasDays()
 FIRST_DAYS = (date(2026, 1, 28), date(2026, 3, 20), date(2026, 10, 15), date(2015, 9, 20), date(2024, 2, 20))
@@ -26,6 +27,8 @@ class Scenario:
         for n in range(points):
             self._point(f"MP{n}")
         self._calorific_values()
+        for _ in range(dice.choice([0, 0, 0, 1, 2])):
+            self.facts.append(self._stray())
         for _ in range(dice.randint(0, 4)):
             self.facts.append(self._tick())
 
@@ -40,8 +43,9 @@ class Scenario:
         index = dice.choice([0, 17, 10**digits - step * 4 - 1])
         self._register(name)
         fitted = MeterFitted(
-            meter_point=name, meter="M", at=self.start(self.first) + dice.choice([0, 0, 0, 7]) * HOUR, index=index % 10**digits,
-            digits=digits, m3_per_tick=Decimal(tick), conversion_factor=dice.choice([None, Decimal("1.02264")]),
+            meter_point=name, meter="M", at=self.start(self.first) + dice.choice([0, 0, 0, 7, -49, 48]) * HOUR,
+            index=index % 10**digits, digits=digits, m3_per_tick=Decimal(tick),
+            conversion_factor=dice.choice([None, Decimal("1.02264")]),
             q_max_m3_per_h=Decimal(max(1, step * 2)) * Decimal(tick) / 24, received_at=self._reference_time(),
             unconverted_digits=dice.choice([None, 5]), unconverted_m3_per_tick=Decimal(tick),
         )  # fmt: skip
@@ -110,7 +114,10 @@ class Scenario:
             meter_point=name, meter="M" if dice.random() < 0.97 else "X", gas_day=date.fromordinal(day), at=tuple(at),
             index=tuple(index), received_at=received, **extra,  # type: ignore[arg-type]
         )  # fmt: skip
-        if cut < len(index):
+        if cut < len(index) and dice.random() < 0.3:  # one by one, received at once
+            for k in range(len(index)):
+                self.facts.append(self._piece(whole, k, k + 1, received))
+        elif cut < len(index):
             self.facts.append(self._piece(whole, 0, cut + 1, received))
             self.facts.append(self._piece(whole, cut, len(index), received + timedelta(hours=dice.choice([0, 0, 3, 60]))))
         else:
@@ -134,6 +141,18 @@ class Scenario:
             whole, at=whole.at[cut], index=whole.index[cut], received_at=received,
             unconverted=None if whole.unconverted is None else whole.unconverted[cut],
             interval_m3=None if whole.interval_m3 is None else whole.interval_m3[first : last - 1],
+        )  # fmt: skip
+
+    def _stray(self) -> Readings:
+        """Readings of a Day far off, or just before the registration."""
+        dice = self.dice
+        day = self.first + dice.choice([-1, -1, -2, -400, -3000, self.days + 3, 300, 20_000])
+        at = (self.start(day), self.start(day + 1))
+        received = dice.choice([self._some_time(), at[1] + HOUR, self.start(self.first - 1)])
+        index = dice.choice([(0, 0), (17, 17), (9, 8), (500, 600)])
+        return Readings(
+            meter_point="MP0", meter="M", gas_day=date.fromordinal(day), at=at, index=index,
+            received_at=min(max(received, self.start(self.first - 500)), self.start(self.first + self.days + 40)),
         )  # fmt: skip
 
     def _calorific_values(self) -> None:
@@ -163,6 +182,29 @@ class Scenario:
     def _tick(self) -> Tick:
         now = self._some_time()
         return Tick(now=now, received_at=now)
+
+
+def some_rules(dice: random.Random, facts: list[AnyFact]) -> Rules:
+    """The default rules, or others from some Gas Day on."""
+    if dice.random() < 0.5:
+        return Rules()
+    since = dice.choice([fact.received_at for fact in facts if fact.received_at is not None]).date()
+    entries = [Validation(), _some_validation(dice, since)]
+    if dice.random() < 0.3:
+        entries.append(_some_validation(dice, since + timedelta(days=dice.randint(1, 9))))
+    return Rules(
+        validation=tuple(entries), close_out_days=dice.choice([5, 5, 2, 0, 9]), boundary_s=dice.choice([60, 60, 20, 900])
+    )
+
+
+def _some_validation(dice: random.Random, since: date) -> Validation:
+    changeable = [rule.id for rule in RULES if rule.may_reject and rule.id not in ("malformed", "conflicting_reading")]
+    action: dict[str, Action] = {rule: "flag" for rule in changeable if dice.random() < 0.4}
+    return Validation(
+        since=since, action=action, future_s=dice.choice([60, 0, 7200]), clock_offset_s=dice.choice([300, 2]),
+        excess_factor=Decimal(dice.choice(["1.01", "0.4", "3"])), tolerance=Decimal(dice.choice(["0.01", "0.05"])),
+        stuck_days=dice.choice([7, 1, 3, 16]),
+    )  # fmt: skip
 
 
 def as_of(dice: random.Random, facts: list[AnyFact]) -> datetime:

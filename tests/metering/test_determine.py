@@ -13,16 +13,14 @@ from metering.gasday import to_us
 from metering.ledger import Day
 from metering.replay import Ledger, replay, shuffled
 from metering.rules import Rules
-from tests.metering.scenarios import Scenario, as_of
-
-RULES = Rules()
+from tests.metering.scenarios import Scenario, as_of, some_rules
 
 
-def scenario(seed: int) -> tuple[list[AnyFact], int]:
+def scenario(seed: int) -> tuple[list[AnyFact], int, Rules]:
     dice = random.Random(seed)
     facts = Scenario(dice, points=dice.choice([1, 1, 2]), days=dice.choice([6, 14, 24])).facts
     dice.shuffle(facts)
-    return facts, to_us(as_of(dice, facts))
+    return facts, to_us(as_of(dice, facts)), some_rules(dice, facts)
 
 
 def differences(left: Ledger, right: Ledger) -> list[tuple[object, object, object]]:
@@ -34,26 +32,26 @@ def differences(left: Ledger, right: Ledger) -> list[tuple[object, object, objec
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32))
 def test_the_engine_agrees_with_the_specification(seed: int) -> None:
-    facts, now_us = scenario(seed)
-    assert differences(determine(facts, now_us, RULES), replay(facts, now_us, RULES)) == []
+    facts, now_us, rules = scenario(seed)
+    assert differences(determine(facts, now_us, rules), replay(facts, now_us, rules)) == []
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 2**16))
 def test_any_order_and_any_duplication_give_the_same_ledger(seed: int, shuffle: int) -> None:
-    facts, now_us = scenario(seed)
-    assert differences(determine(facts, now_us, RULES), shuffled(facts, now_us, RULES, shuffle)) == []
+    facts, now_us, rules = scenario(seed)
+    assert differences(determine(facts, now_us, rules), shuffled(facts, now_us, rules, shuffle)) == []
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_what_is_closed_out_never_changes(seed: int) -> None:
     """Closed out once, a Day's status and volume stay, whatever is received later (a volume may become known)."""
-    facts, _ = scenario(seed)
+    facts, _, rules = scenario(seed)
     instants = sorted({fact.received_at for fact in facts if fact.received_at is not None})
     earlier: Ledger = {}
     for instant in instants[:: max(1, len(instants) // 12)]:
-        ledger = replay(facts, to_us(instant), RULES)
+        ledger = replay(facts, to_us(instant), rules)
         for key, record in earlier.items():
             later = ledger.get(key)
             if isinstance(record, Day) and record.closed_out:
