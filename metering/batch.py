@@ -1,8 +1,9 @@
 """What one Gas Day's batch holds: which of its readings are admissible by themselves, and what its own checks find.
 
 A batch is all `readings` facts of a meter for a Day. Here each reading meets the rules that look at it alone (`malformed`,
-`too_old`, `from_the_future`, `clock_invalid`, `conflicting_reading`); the rules that compare readings with those of other
-Days are in `chain.py` and `point.py`. Source: M1.4.3, 1.5, 4.8.1(d); the rules page, sections 3 and 4.
+`too_old`, `from_the_future`, `clock_invalid`, `conflicting_reading`), and the batch its own comparisons; the rules that compare
+readings with those of other Days are in `standing.py`, those about a whole Day in `records.py`. Source: M1.4.3, 1.5,
+4.8.1(d); the rules page, sections 3 and 4.
 """
 
 from __future__ import annotations

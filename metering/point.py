@@ -60,8 +60,8 @@ class Point:
     def apply(self, facts: Iterable[AnyFact]) -> list[Change]:
         """Take facts, each with its `received_at`, in any order among themselves; the records that changed.
 
-        Raises NeedsHistory where a fact is older than the last one taken and not without effect, or speaks of Days that
-        are closed out and no longer held.
+        Raises NeedsHistory where a fact is older than the last one taken and not without effect; of a pruned point also for
+        registrations, meters, and what speaks of Days that are closed out.
         """
         ordered = sorted(facts, key=received_us)
         for at_us, group in groupby(ordered, key=received_us):
