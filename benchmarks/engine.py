@@ -28,11 +28,12 @@ from dailyread.jsonlines import write_fact
 from metering import point as point_module
 from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered
 from metering.gasday import GasDays, to_datetime
+from metering.messages import encode_change
 from metering.point import Point
 from metering.replay import FactsByPoint, Ledger, fold, point_ledger, rebuilt, replay
 from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
-from metering.wire import PackedReadings, decode_entry, encode_change, encode_frame, open_frame
+from metering.wire import PackedReadings, decode_entry, encode_frame, open_frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DAYS = GasDays()

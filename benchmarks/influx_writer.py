@@ -23,7 +23,7 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 
 from metering.gasday import GasDays, to_us
 from metering.ledger import Day
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.influx_client import Connection, InfluxClient
 from storage.influx_lines import Lines
 from storage.ledger_influx import InfluxLedgerStore

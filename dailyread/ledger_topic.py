@@ -17,7 +17,7 @@ from kafka.errors import KafkaError
 from collectors.publisher import PRODUCER_OPTIONS
 from dailyread.config import KafkaConfig
 from dailyread.kafka import check_topics, client_options, consumer
-from metering.wire import DeadLetter, encode_dead_letter
+from metering.messages import DeadLetter, encode_dead_letter
 from storage.writer import Message
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ import msgspec
 
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 from metering.ledger import AnyRecord, Key, Record
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.influx_schema import MEASUREMENTS, NULLS, OFFSET, PARTITION, READING, VOID, Field, Kind
 
 # What InfluxDB can hold: signed 64 bits, and times of signed 64 bits of nanoseconds less a few at the ends.

@@ -9,7 +9,7 @@ from typing import Any
 
 from metering.gasday import GasDays
 from metering.ledger import AnyRecord, Key
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.influx_client import InfluxClient
 from storage.influx_lines import FIRST_DAY, LAST_DAY, CannotWrite, Lines, decode_row, decode_tag, encode_tag
 from storage.influx_schema import MEASUREMENTS, VOID

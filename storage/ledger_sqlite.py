@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from metering.ledger import AnyRecord, Key
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.ledger_store import KEY_LENGTHS, latest
 from storage.sqlite import open_database
 

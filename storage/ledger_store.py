@@ -11,7 +11,7 @@ from datetime import date
 from typing import Protocol
 
 from metering.ledger import AnyRecord, Key
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 
 KEY_LENGTHS = {"day": 3, "reconciliation": 4, "rejected": 6, "tolerance": 4}
 

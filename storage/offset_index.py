@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from metering.ledger import Key
-from metering.wire import encode_key
+from metering.messages import encode_key
 from storage.sqlite import open_database
 
 _SCHEMA = """

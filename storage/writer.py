@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from metering.gasday import GasDays
-from metering.wire import DeadLetter, FrameError, LedgerMessage, decode_change
+from metering.messages import DeadLetter, LedgerMessage, decode_change
+from metering.wire import FrameError
 from storage.influx_client import InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
 from storage.ledger_store import BadMessage, check

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from metering.facts import AnyFact, Registered
 from metering.gasday import to_us
 from metering.ledger import Change, Void
+from metering.messages import DeadLetter, LedgerMessage
 from metering.replay import point_ledger
 from metering.rules import Rules
 from metering.state import encode_state, prune
-from metering.wire import DeadLetter, LedgerMessage
 from storage.fact_store import SqliteFactStore, fact_store_path
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.sqlite import open_database
@@ -56,7 +56,10 @@ class EmbeddedJob:
         self._processor = Processor(PARTITION, self.facts, self._states, rules)
 
     def take(self, frames: Iterable[Frame]) -> None:
-        """Append the frames and do what follows from them. Durable when it returns."""
+        """Append the frames and do what follows from them; it survives the end of the process when this returns.
+
+        A power cut may take the latest facts, as it may from a worker's fact store; but here no topic has them still.
+        """
         messages: list[LedgerMessage] = []
         states: dict[str, bytes] = {}
         for frame in frames:

@@ -16,7 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from metering.gasday import to_datetime
 from metering.ledger import Change
-from metering.wire import DeadLetter
+from metering.messages import DeadLetter
 from storage.fact_store import FactStore
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ import logging
 from datetime import datetime
 from typing import NamedTuple
 
-from metering.wire import UnknownVersion, encode_change, encode_dead_letter
+from metering.messages import encode_change, encode_dead_letter
+from metering.wire import UnknownVersion
 from stream.faults import FreezeGuard, end_at_once
 from stream.metrics import METRICS
 from stream.opening import Opening, Processor, Slice

@@ -16,21 +16,12 @@ from typing import NamedTuple
 from metering.facts import AnyFact, CalorificValue, Registered, Tick, meter_point_of
 from metering.gasday import to_us
 from metering.ledger import Change
+from metering.messages import DeadLetter
 from metering.point import NeedsHistory, Point
 from metering.replay import rebuilt
 from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
-from metering.wire import (
-    NOT_A_FACT,
-    DeadLetter,
-    Entry,
-    FrameError,
-    PackedReadings,
-    UnknownVersion,
-    open_frame,
-    partition_of,
-    read_entry,
-)
+from metering.wire import NOT_A_FACT, Entry, FrameError, PackedReadings, UnknownVersion, open_frame, partition_of, read_entry
 from storage.fact_store import FactStore
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received

@@ -17,7 +17,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from metering.facts import AnyFact, Tick, meter_point_of
-from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame, encode_dead_letter, encode_frame
+from metering.messages import DeadLetter, encode_dead_letter
+from metering.wire import FrameError, UnknownVersion, decode_frame, encode_frame
 from stream.faults import FreezeGuard
 from stream.metrics import METRICS
 from stream.opening import instant_of_ms

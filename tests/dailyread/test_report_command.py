@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.ledger_sqlite import SqliteLedgerStore
 from tests.dailyread.ledgers import lines, records
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from metering.ledger import AnyRecord, Day, Reconciliation, Rejected, Tolerance
-from metering.wire import LedgerMessage, decode_change, encode_change
+from metering.messages import LedgerMessage, decode_change, encode_change
 from storage.ledger_store import BadMessage, LedgerStore, MemoryLedgerStore
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250, tzinfo=UTC)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from metering.gasday import GasDays
 from metering.ledger import AnyRecord
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.influx_lines import CannotWrite, Lines, decode_row, decode_tag, encode_tag
 from storage.influx_schema import MEASUREMENTS, NULLS, OFFSET, PARTITION, VOID
 from tests.storage.ledger_contract import (

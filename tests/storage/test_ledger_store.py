@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.ledger_store import KEY_LENGTHS, LedgerStore, MemoryLedgerStore
 from tests.storage.ledger_contract import (

@@ -13,7 +13,7 @@ import pytest
 
 from metering.gasday import GasDays
 from metering.ledger import AnyRecord, Day, Reconciliation, Rejected, Tolerance, Void
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.influx_client import Connection, InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
 from storage.offset_index import OffsetIndex

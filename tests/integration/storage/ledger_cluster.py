@@ -17,7 +17,8 @@ from dailyread.config import KafkaConfig, TopicNames
 from dailyread.kafka import admin, consumer, create_topics, wanted_topics
 from metering.gasday import GasDays
 from metering.ledger import AnyRecord
-from metering.wire import DeadLetter, LedgerMessage, encode_key, partition_of
+from metering.messages import DeadLetter, LedgerMessage, encode_key
+from metering.wire import partition_of
 from storage.influx_client import Connection, InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
 from storage.offset_index import OffsetIndex

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from metering.gasday import GasDays
-from metering.wire import LedgerMessage
+from metering.messages import LedgerMessage
 from storage.influx_client import Connection, InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
 from storage.ledger_store import LedgerStore

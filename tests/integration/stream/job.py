@@ -14,7 +14,8 @@ from dailyread.config import KafkaConfig, TopicNames
 from metering.facts import AnyFact, meter_point_of
 from metering.gasday import to_us
 from metering.ledger import AnyRecord, Key
-from metering.wire import decode_change, encode_frame, partition_of
+from metering.messages import decode_change
+from metering.wire import encode_frame, partition_of
 from tests.integration.services import free_port
 
 PARTITIONS = 3

@@ -21,7 +21,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from metering.facts import AnyFact, CalorificValue, Registered
 from metering.ledger import Tolerance
-from metering.wire import LedgerMessage, decode_change, decode_frame, encode_frame, partition_of
+from metering.messages import LedgerMessage, decode_change
+from metering.wire import decode_frame, encode_frame, partition_of
 from tests.integration.services import Proc, free_port
 
 PARTITIONS = 4

@@ -21,7 +21,8 @@ import msgspec
 from dailyread.sdnotify import Notifier
 from metering.facts import CalorificValue, Registered, Tick, meter_point_of
 from metering.ledger import Change, Tolerance
-from metering.wire import DeadLetter, FrameError, UnknownVersion, decode_frame
+from metering.messages import DeadLetter
+from metering.wire import FrameError, UnknownVersion, decode_frame
 from storage.fact_store import SqliteFactStore, fact_store_path
 from stream.app import MakeProcessor
 from stream.opening import Opened

@@ -1,0 +1,75 @@
+"""Messages that the stream job writes: records on the `ledger` topic, and dead letters."""
+
+from __future__ import annotations
+
+import msgspec
+
+from metering.ledger import AnyRecord, Change, Key, Void
+from metering.wire import FrameError
+
+LETTER_PAYLOAD_MAX = 500_000
+
+
+class LedgerMessage(msgspec.Struct, array_like=True, frozen=True):
+    """A value on the `ledger` topic: a record, or the key of one that no longer holds, and the frame it rests on.
+
+    For one key the message with the greatest `offset` stands, whatever the order in which messages come.
+    """
+
+    partition: int
+    offset: int
+    record: AnyRecord | None = None
+    void: Key | None = None
+
+    @classmethod
+    def of(cls, change: Change, partition: int, offset: int) -> LedgerMessage:
+        """The message of a record or a void."""
+        return cls(partition, offset, None, change.key) if isinstance(change, Void) else cls(partition, offset, change)
+
+    @property
+    def key(self) -> Key:
+        """The record's key."""
+        return self.void if self.void is not None else self.record.key() if self.record is not None else ()
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be used, where it stood, and why. `number` is the fact's place in the frame, null for a whole frame."""
+
+    topic: str
+    partition: int
+    offset: int
+    number: int | None
+    reason: str
+    payload: bytes
+
+
+_decode_ledger = msgspec.msgpack.Decoder(LedgerMessage).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode_change(change: Change, partition: int, offset: int) -> tuple[bytes, bytes]:
+    """Key and value of the `ledger` message for a record or a void, resting on that offset of that `facts` partition."""
+    if isinstance(change, Void):
+        return encode_key(change.key), _encode(LedgerMessage(partition, offset, None, change.key))
+    return encode_key(change.key()), _encode(LedgerMessage(partition, offset, change))
+
+
+def decode_change(value: bytes) -> LedgerMessage:
+    """The `ledger` message of these bytes; FrameError where they are none."""
+    try:
+        return _decode_ledger(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameError(f"not a ledger message: {error}") from error
+
+
+def encode_key(key: Key) -> bytes:
+    """A record's key as bytes."""
+    return "\x1f".join(key).encode()
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    """A dead letter as JSON, for people; the payload in base64, and cut where it would not fit a message."""
+    if len(letter.payload) > LETTER_PAYLOAD_MAX:
+        reason = f"{letter.reason} (the payload of {len(letter.payload)} bytes is cut)"
+        letter = msgspec.structs.replace(letter, reason=reason, payload=letter.payload[:LETTER_PAYLOAD_MAX])
+    return msgspec.json.encode(letter)
