@@ -199,6 +199,10 @@ class Point:
         self._valued.update(day for day, book in self.books.items() if book.closed == DEEMED)
         if (fitted := self.reference.fitted_day) is not None:
             self.book(fitted)
+        for ldz, day in self.reference.values:  # received before the registration: the state keeps them with the Day
+            registered = self.reference.of(day)
+            if registered is not None and registered.ldz == ldz:
+                self.book(day)
         self._touched.update(self.books)
         return set(self.books)
 
