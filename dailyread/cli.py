@@ -24,11 +24,23 @@ COMMANDS = {
     "topics": "create and verify the Kafka topics",
 }
 
+PARTS = {
+    "gateway": {"kafka", "pymodbus", "serial"},
+    "stream": {"aiokafka", "faust", "influxdb_client", "mode", "prometheus_client", "rocksdict", "urllib3", "yarl"},
+    "report": {"jinja2", "matplotlib"},
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 fine, 2 wrong input or configuration, 1 anything else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    try:
+        args = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    except ModuleNotFoundError as error:
+        if (part := _part_of(error.name or "")) is None:
+            raise
+        print(f"dailyread {arguments[0]} needs {error.name}: pip install 'dailyread[{part}]'", file=sys.stderr)
+        return 1
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -41,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def _part_of(module: str) -> str | None:
+    """The part of the installation that brings a module."""
+    return next((part for part, modules in PARTS.items() if module.partition(".")[0] in modules), None)
 
 
 def _parser(wanted: str) -> argparse.ArgumentParser:

@@ -28,9 +28,6 @@ from metering.gasday import to_datetime, to_us
 from metering.ledger import Day
 from metering.rules import Rules
 from metering.wire import decode_frame
-from storage.influx_client import Connection, InfluxClient, InfluxError
-from storage.ledger_influx import InfluxLedgerStore
-from storage.offset_index import OffsetIndex
 
 BROADCAST_LOOKED_AT = 5_000  # messages, from the end: more than three days of ticks
 _ANSWER_S = 2.0
@@ -251,6 +248,10 @@ def _missing(influx: InfluxConfig | None, rules: Rules, now: datetime) -> Missin
     ended = date.fromordinal(days.day_of(to_us(now)) - 1)
     if influx is None:
         return Missing(gas_day=ended, points=None, reason="there is no `[influx]` in the configuration")
+    from storage.influx_client import Connection, InfluxClient, InfluxError  # a gateway has no client of InfluxDB
+    from storage.ledger_influx import InfluxLedgerStore
+    from storage.offset_index import OffsetIndex
+
     token = influx.token.reveal() if influx.token is not None else ""
     client = InfluxClient(Connection(influx.url, influx.org, influx.bucket, token, influx.ca_file))
     with TemporaryDirectory() as folder:
@@ -261,4 +262,6 @@ def _missing(influx: InfluxConfig | None, rules: Rules, now: datetime) -> Missin
             return Missing(gas_day=ended, points=None, reason=f"InfluxDB at {influx.url}: {error}")
         finally:
             ledger.close()
+    if not found:
+        return Missing(gas_day=ended, points=None, reason=f"InfluxDB at {influx.url} has no record of that Day yet")
     return Missing(gas_day=ended, points=[day.meter_point for day in found if not day.valid], of=len(found))

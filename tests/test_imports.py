@@ -50,6 +50,10 @@ COMMAND_EXTRAS = {
     "submit": {"gateway"},
     "topics": {"gateway"},
     "export": {"gateway"},
+    "status": {"gateway"},
+    "stream": {"stream"},
+    "store": {"gateway", "stream"},
+    "rebuild": {"gateway", "stream"},
     "check": set(),
     "replay": set(),
     "report": {"report"},
@@ -170,3 +174,9 @@ def test_a_forbidden_import_is_found() -> None:
     assert not Import("stream.app", "x").within({"metering", "storage"})
     assert Import("storage.facts", "x").within({"metering", "storage"})
     assert not Import("metering_tools", "x").within({"metering"})
+
+
+def test_a_part_that_is_missing_gets_a_sentence() -> None:
+    code = "import sys; sys.modules['faust'] = None; from dailyread.cli import main; sys.exit(main(['stream', '--help']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "dailyread stream needs faust: pip install 'dailyread[stream]'\n")

@@ -108,6 +108,7 @@ async def embedded_run(sites: Sites, directory: Path, seen: Seen) -> AsyncIterat
 async def _collect(demo: Demo, clock: SteppedClock, directory: Path, days: GasDays, seen: Seen) -> None:
     """Let the Gas Days pass: collectors poll into the outbox, and the job takes what is in it, as it would from Kafka."""
     outbox = Outbox(directory / "outbox.sqlite", GATEWAY)
+    gas_days = demo.sites.gas_days()
     me = clock.join("demo")
     gateway = Gateway(demo.service.gateway(GATEWAY), clock.join(GATEWAY), outbox, days=days, since=demo.sites.first_day)
     polling = asyncio.create_task(gateway.run())
@@ -118,7 +119,8 @@ async def _collect(demo: Demo, clock: SteppedClock, directory: Path, days: GasDa
             await all_others_wait_or_end(clock, me, polling)
             outbox.put(facts, received_at)
             drain(outbox, demo.job)
-            seen(date.fromordinal(days.day_of(to_us(received_at))), _counts(gateway.counters, demo.job))
+            today = date.fromordinal(days.day_of(to_us(received_at)))
+            seen(min(max(today, gas_days[0]), gas_days[-1]), _counts(gateway.counters, demo.job))
 
         await feed(demo.sites, me, give, days)
         gateway.stop()
