@@ -33,11 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the ledger; 0, or 2 where a line or a setting was wrong."""
+    reading = args.rules
     try:
         rules = Rules() if args.rules is None else load(args.rules.read_bytes())
+        reading = args.facts
         facts, bad = _facts(args.facts)
     except (OSError, ValueError) as error:
-        print(f"dailyread replay: {args.rules or args.facts}: {error}", file=sys.stderr)
+        print(f"dailyread replay: {reading}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 2
     as_of_us = latest_us(facts) if args.as_of is None else to_us(args.as_of)
     if as_of_us is not None:
