@@ -63,27 +63,34 @@ def standing(nodes: Sequence[Node], admit: Admit) -> list[Node]:
 def _through(before: Node | None, nodes: Sequence[Node], after: Node | None, admit: Admit) -> list[Node]:
     """The best chain of these nodes that `before` may begin and `after` may end, found from its end backwards."""
     weight: list[int | None] = [None] * len(nodes)  # of the best chain that begins with the node; None: `after` is out of reach
+    most = [0] * (len(nodes) + 1)  # the greatest of these weights from the node on
     follower: list[int | None] = [None] * len(nodes)
     for n in range(len(nodes) - 1, -1, -1):
-        follower[n] = follow = _best(nodes, weight, n + 1, nodes[n], admit)
+        follower[n] = follow = _best(nodes, weight, most, n + 1, nodes[n], admit)
         if follow is not None:
             weight[n] = nodes[n].weight + (weight[follow] or 0)
         elif after is None or _may_follow(nodes[n], after, admit):
             weight[n] = nodes[n].weight
+        most[n] = max(most[n + 1], weight[n] or 0)
     chain: list[Node] = []
-    at = _best(nodes, weight, 0, before, admit)
+    at = _best(nodes, weight, most, 0, before, admit)
     while at is not None:
         chain.append(nodes[at])
         at = follower[at]
     return chain
 
 
-def _best(nodes: Sequence[Node], weight: Sequence[int | None], first: int, before: Node | None, admit: Admit) -> int | None:
-    """Which of the nodes from `first` on begins the best chain that may follow `before`; None where there is none."""
+def _best(
+    nodes: Sequence[Node], weight: Sequence[int | None], most: Sequence[int], first: int, before: Node | None, admit: Admit
+) -> int | None:
+    """Which of the nodes from `first` on begins the best chain that may follow `before`; None where there is none. It looks no
+    farther than where a chain as good can begin, so that a meter that is wrong every Day does not cost its days squared."""
     best: int | None = None
     rank: tuple[int, ...] = ()
     for n in range(first, len(nodes)):
         mine = weight[n]
+        if best is not None and most[n] < -rank[0]:
+            break
         if mine is None or (before is not None and not _may_follow(before, nodes[n], admit)):
             continue
         node = nodes[n]
