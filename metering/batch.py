@@ -152,8 +152,15 @@ class _Sorter:
                 continue
             reasons = [refusal or self._alone(at_us, index, rising, received_us), clock]
             own = piece.meter == self.setting.meter
+            if piece.source == "on_site":
+                at_us = self._as_on_site(at_us)
             if not any(self._reject(*reason, at_us, index, received_us, own) for reason in reasons if reason):
                 self._keep(Reading(at_us, index, received_us, self._unconverted(piece, n)))
+
+    def _as_on_site(self, at_us: int) -> int:
+        """The instant at which an On-site Meter Read within the Day counts as obtained: the Day's start (1.4.3(e))."""
+        within = self.start_us + self.tolerance_us < at_us < self.end_us - self.tolerance_us
+        return self.start_us if within else at_us
 
     def _refusal(self, piece: Readings, received_us: int) -> tuple[str, str] | None:
         """Why no reading of the piece can be used, but for its own fault."""

@@ -85,10 +85,10 @@ class PackedReadings(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def plain(self) -> bool:
-        """Whether there are only indexes, all of them, and nothing beside that could be wrong."""
+        """Whether there are only indexes by Daily Read Equipment, all of them, and nothing beside that could be wrong."""
         return (
             self.delta and len(self.index) > 1 and not self.status and self.unconverted is None
-            and self.reference_index is None and self.interval_m3 is None
+            and self.reference_index is None and self.interval_m3 is None and self.source == "dre"
         )  # fmt: skip
 
 

@@ -103,6 +103,8 @@ class Scenario:
             extra["status"] = (dice.choice(["tamper", "clock_invalid", "battery_low"]),)
         if dice.random() < 0.1:
             extra["clock_offset_s"] = dice.choice([3.0, -300.0, 301.5, 600.0])
+        if dice.random() < 0.05:
+            extra["source"] = "on_site"
         if dice.random() < 0.2:
             extra["unconverted"] = tuple(dice.choice([k * 10 % 10**5, None]) for k in range(len(index)))
         late = dice.choice([0.2, 0.2, 0.2, 1, 5.9, 7, 30, 24 * 5, 24 * 5 + 23.9, 24 * 8, 24 * 20])
@@ -164,7 +166,7 @@ class Scenario:
                     if dice.random() < gaps:
                         continue
                     day = self.first + n
-                    received = self.start(day + 1) + timedelta(hours=dice.choice([8, 8, 8, 0, 24 * 5, 24 * 12]))
+                    received = self.start(day + 1) + timedelta(hours=dice.choice([8, 8, 8, 0, 24 * 5, 24 * 12, -24 * 30]))
                     value = CalorificValue(
                         ldz=ldz, gas_day=date.fromordinal(day), mj_per_m3=Decimal(dice.choice(["39.5", "39.1234", "40"])),
                         received_at=received,

@@ -200,6 +200,26 @@ def test_1_4_3e_a_meter_fitted_within_a_day_counts_as_fitted_at_its_start() -> N
     assert (found.status, found.start_index, found.end_index, str(found.volume_m3)) == ("actual", 700, 760, "6.000")
 
 
+def test_1_4_3e_an_on_site_reading_counts_as_obtained_at_the_start_of_its_day() -> None:
+    site = a_site()
+    site.read("2026-01-09", [0], at=[start("2026-01-09")])
+    site.read(DAY, [120], at=[AT_FIVE + timedelta(hours=6)], source="on_site")
+    site.read("2026-01-11", [200], at=[start(DAY, 1)], source="on_site")
+    view = site.ledger()
+    assert view.volumes("2026-01-09", 2) == ["12.000", "8.000"]
+    assert view.statuses("2026-01-09", 2) == ["actual", "actual"]
+
+
+def test_1_4_3e_and_conflicts_with_another_value_of_that_instant() -> None:
+    site = a_site()
+    site.read(DAY, [100, 200])
+    site.read(DAY, [120, "x"], at=[AT_FIVE + timedelta(hours=n) for n in (6, 7)], source="on_site", received="2026-01-12 12:00")
+    view = site.ledger()
+    assert view.rejected(DAY) == [("conflicting_reading", 120), ("malformed", "x")]
+    assert {each.at for each in view.records(DAY)} == {AT_FIVE}
+    assert not view.day(DAY).valid
+
+
 def test_a_day_without_a_batch_is_valid_on_its_neighbours_readings() -> None:
     site = a_site()
     site.read("2026-01-09", [0, 100])
