@@ -11,6 +11,7 @@ The meter's own index, where the equipment reads it (an encoder, or the converto
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,8 @@ async def read_day(
             return await _Session(line, meter, now, timing).read(first, last)
         except OSError as error:
             await line.reset()
-            raise PollError(meter.site, f"line {line.path}: {error}") from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise PollError(meter.site, f"line {line.path}: {reason}") from error
         except RemoteError as error:
             raise PollError(meter.site, f"{type(error).__name__}: {error}") from error
 

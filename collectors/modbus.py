@@ -32,9 +32,6 @@ from collectors.reader import Answer, Unanswered
 from collectors.reading import DayReadings, PollError
 from metering.facts import ReferenceIndex
 
-# What pymodbus has to say about a failed request is in the PollError that we raise, once.
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-
 FUNCTION: dict[Table, int] = {"holding": 3, "input": 4}
 EXCEPTIONS = {
     1: "illegal function", 2: "illegal data address", 3: "illegal data value", 4: "device failure", 5: "acknowledge",
@@ -61,6 +58,7 @@ class ModbusLine:
         self._host, self._port, self._timeout_s = host, port, timeout_s
         self._client: AsyncModbusTcpClient | None = None
         self._asking = False
+        _quiet()
 
     async def read(self, unit: int, table: Table, spans: Iterable[Span]) -> list[tuple[int, Sequence[int]]]:
         """The registers of these spans, each with its first address. Connects where it is not connected. Raises LineError."""
@@ -124,6 +122,12 @@ class ModbusLine:
     def _fail(self, error: LineError) -> None:
         if self._asking and self._client is not None and not self._client.ctx.response_future.done():
             self._client.ctx.response_future.set_exception(error)
+
+
+def _quiet() -> None:
+    """What pymodbus logs about each failed request is in the error that we raise, once. All of it with `--verbose`."""
+    verbose = logging.getLogger().isEnabledFor(logging.DEBUG)
+    logging.getLogger("pymodbus").setLevel(logging.NOTSET if verbose else logging.CRITICAL)
 
 
 def _frame_error(frame: bytes) -> str:

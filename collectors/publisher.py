@@ -5,8 +5,9 @@ not acknowledged when the program ends is sent again after the next start, so a 
 identical copy, never not at all.
 
 kafka-python's producer can stop for good after a long outage, and its buffer has no bound. So few facts are in flight at a
-time, and where nothing moves for `stall_s` a new producer is made; once that works, the old one is given up and everything
-that waits is sent again from the outbox. A failed frame may still be in the log: it is treated the same way.
+time, and where nothing moves for `stall_s` the producer is given up, which also ends its busy attempts to connect. A new one
+is made as soon as Kafka answers, and everything that waits is sent again from the outbox. A failed frame may still be in the
+log: it is treated the same way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
+
+from kafka.errors import KafkaError
 
 from collectors.frames import Message, Route, pack
 from collectors.outbox import Outbox, OutboxError
@@ -82,7 +85,6 @@ class Publisher:
         self._to_acknowledge: list[int] = []
         self._finished: queue.SimpleQueue[tuple[int, int, BaseException | None]] = queue.SimpleQueue()
         self._progress_at = time.monotonic()
-        self._unreachable = False
         self._retry_s = RETRY_S
         self._wake = threading.Event()
         self._emptied = threading.Condition()
@@ -128,17 +130,15 @@ class Publisher:
         try:
             made = self._make_producer()
         except Exception as error:  # whatever it is, the meters' data waits safely and the next try may work
-            self._away(f"{type(error).__name__}: {error}")
-            self._progress_at, self._unreachable = time.monotonic(), True
+            self._away(described(error))
+            self._drop()
             return False
-        if self._producer is not None:
-            give_up(self._producer)
+        self._drop()
         self._producer = made
         self._generation += 1
         self.counters.producers_made += 1
-        self._in_flight.clear()
         self._sent_facts = self._last_sent = 0
-        self._progress_at, self._unreachable = time.monotonic(), False
+        self._progress_at = time.monotonic()
         if self._waiting() == 0:
             self._back()
         return True
@@ -148,7 +148,7 @@ class Publisher:
             while self._sent_facts < IN_FLIGHT_FACTS_MAX and self._send_batch():
                 pass
         except Exception as error:  # the library raises many kinds; none may end the publishing
-            self._failed(f"{type(error).__name__}: {error}")
+            self._failed(described(error))
 
     def _send_batch(self) -> bool:
         assert self._producer is not None
@@ -186,7 +186,7 @@ class Publisher:
                 continue
             if error is not None:
                 self.counters.frames_failed += 1
-                failure = f"{type(error).__name__}: {error}"
+                failure = described(error)
                 continue
             del self._in_flight[number]
             self._acknowledged(message)
@@ -218,16 +218,19 @@ class Publisher:
 
     def _failed(self, reason: str) -> None:
         self._away(reason)
+        self._drop()
+        self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+
+    def _drop(self) -> None:
+        """Give the producer up; what it had in flight is in the outbox still."""
         if self._producer is not None:
             give_up(self._producer)
-            self._producer = None
-            self._in_flight.clear()
-        self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
+        self._producer = None
+        self._in_flight.clear()
 
     def _watch(self) -> None:
         """The watchdog: where frames are in flight and none is acknowledged for long, a new producer; ever more patiently."""
-        patience_s = RETRY_S if self._unreachable else self._stall_s
-        if not self._in_flight or time.monotonic() - self._progress_at < patience_s:
+        if not self._in_flight or time.monotonic() - self._progress_at < self._stall_s:
             return
         if self._renew():
             self._stall_s = min(2 * self._stall_s, STALL_S_MAX)
@@ -250,6 +253,11 @@ class Publisher:
             return self._outbox.backlog().facts
         except OutboxError:
             return -1
+
+
+def described(error: BaseException) -> str:
+    """An error in one line; kafka-python's have their kind in it."""
+    return str(error) if isinstance(error, KafkaError) else f"{type(error).__name__}: {error}"
 
 
 def give_up(producer: Producer) -> None:

@@ -107,7 +107,10 @@ class KafkaConfig(Table, frozen=True, kw_only=True):
                 client_context(None, self.certificate_file, self.key_file, self.key_password)
             except OSError as error:
                 files = f'found "{self.certificate_file}" and "{self.key_file}"'
-                yield "certificate_file", f"{files}: {_reason(error)}; allowed: a PEM certificate, its key, and the key's password"
+                yield (
+                    "certificate_file",
+                    f"{files}: {_reason(error)}; allowed: a PEM certificate, its key, and the key's password",
+                )
 
     def _all_loopback(self) -> bool:
         return all(is_loopback(host_and_port(address)[0]) for address in self.bootstrap_servers)

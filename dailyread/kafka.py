@@ -6,7 +6,6 @@ time as the configuration says and that the number of partitions is the configur
 
 from __future__ import annotations
 
-import logging
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from collectors.publisher import PRODUCER_OPTIONS
 from dailyread.config import KafkaConfig
+from dailyread.kafka_trouble import NotReached, listen, told_why
 from dailyread.tls import client_context
 
 TopicRole = Literal["facts", "broadcast", "ledger", "dead_letter"]
@@ -66,19 +66,22 @@ def wanted_topics(config: KafkaConfig, roles: Iterable[TopicRole] = ROLES) -> li
 def producer(config: KafkaConfig, roles: Iterable[TopicRole] = ("facts", "broadcast")) -> KafkaProducer:
     """A producer that loses nothing, after a check of these topics; KafkaError where no broker answers, else TopicsError."""
     check_topics(config, roles)
-    return KafkaProducer(**client_options(config), **PRODUCER_OPTIONS)
+    with told_why(config):
+        return KafkaProducer(**client_options(config), **PRODUCER_OPTIONS)
 
 
 def consumer(config: KafkaConfig, **options: Any) -> KafkaConsumer:
     """A consumer that never makes a topic and stores no offsets unless asked; KafkaError where no broker answers."""
     safe = {"allow_auto_create_topics": False, "enable_auto_commit": False, "auto_offset_reset": "earliest"}
-    return KafkaConsumer(**client_options(config), **(safe | options))
+    with told_why(config):
+        return KafkaConsumer(**client_options(config), **(safe | options))
 
 
 @contextmanager
 def admin(config: KafkaConfig) -> Iterator[KafkaAdminClient]:
     """An administration client, closed at the end; KafkaError where no broker answers."""
-    client = KafkaAdminClient(**client_options(config), request_timeout_ms=10_000)
+    with told_why(config):
+        client = KafkaAdminClient(**client_options(config), request_timeout_ms=10_000)
     try:
         yield client
     finally:
@@ -87,7 +90,7 @@ def admin(config: KafkaConfig) -> Iterator[KafkaAdminClient]:
 
 def client_options(config: KafkaConfig) -> dict[str, Any]:
     """What all clients of kafka-python take: addresses, TLS, SASL."""
-    _quiet()
+    listen()
     protocol = ("SASL_" if config.sasl else "") + ("SSL" if config.tls else "PLAINTEXT")
     options: dict[str, Any] = {
         "bootstrap_servers": list(config.bootstrap_servers),
@@ -96,9 +99,7 @@ def client_options(config: KafkaConfig) -> dict[str, Any]:
         "reconnect_backoff_max_ms": 1_000,
     }
     if config.tls:
-        options["ssl_context"] = client_context(
-            config.ca_file, config.certificate_file, config.key_file, config.key_password
-        )
+        options["ssl_context"] = client_context(config.ca_file, config.certificate_file, config.key_file, config.key_password)
     if config.sasl is not None and config.sasl.password is not None:
         options["sasl_mechanism"] = config.sasl.mechanism
         options["sasl_plain_username"] = config.sasl.user
@@ -108,7 +109,8 @@ def client_options(config: KafkaConfig) -> dict[str, Any]:
 
 def trouble(config: KafkaConfig, error: Exception) -> str:
     """What to tell a person when no broker answers as it should."""
-    return f"kafka at {', '.join(config.bootstrap_servers)}: {error} (-v says more)"
+    said = str(error) if isinstance(error, NotReached) else f"{', '.join(config.bootstrap_servers)}: {error}"
+    return f"kafka at {said} (-v says more)"
 
 
 def check_topics(config: KafkaConfig, roles: Iterable[TopicRole]) -> None:
@@ -190,9 +192,3 @@ def _actual_settings(client: KafkaAdminClient, names: Sequence[str]) -> dict[str
 
 def _only(settings: dict[str, str], keys: Sequence[str]) -> dict[str, str]:
     return {key: settings[key] for key in keys if key in settings}
-
-
-def _quiet() -> None:
-    """kafka-python logs every attempt to reconnect; we say once that the broker is away. All of it with `--verbose`."""
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)

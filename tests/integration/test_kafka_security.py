@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka.errors import KafkaError
 
-from collectors.publisher import give_up
+from collectors.outbox import Outbox
+from collectors.publisher import Publisher, give_up
 from dailyread import kafka as clients
+from dailyread.commands.collect import route
 from dailyread.config import KafkaConfig, SaslConfig
 from dailyread.settings import Secret
+from metering.facts import PollFailed
 from tests.integration.services import KafkaBroker, free_port
 
+RIGHT, WRONG = "hunter2-as-it-is", "hunter2-is-wrong"
 _LISTENERS = """
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port},SECURE://127.0.0.1:{secure_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure_port}
@@ -24,7 +32,7 @@ inter.broker.listener.name=PLAINTEXT
 ssl.keystore.type=PEM
 ssl.keystore.location={keystore}
 listener.name.secure.sasl.enabled.mechanisms=PLAIN
-listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_gw="right";
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_gw="{right}";
 """
 
 
@@ -46,11 +54,11 @@ class SecureBroker(KafkaBroker):
         properties = self.data_dir / "server.properties"
         ports = {"port": self.port, "controller_port": self._controller_port, "secure_port": self.secure_port}
         # In a properties file the last of several lines counts.
-        properties.write_text(properties.read_text() + _LISTENERS.format(**ports, keystore=keystore))
+        properties.write_text(properties.read_text() + _LISTENERS.format(**ports, right=RIGHT, keystore=keystore))
         return made
 
     def config(self, **settings: Any) -> KafkaConfig:
-        sasl = SaslConfig(mechanism="PLAIN", user="gw", password=Secret(settings.pop("password", "right")))
+        sasl = SaslConfig(mechanism="PLAIN", user="gw", password=Secret(settings.pop("password", RIGHT)))
         options = {"security": "tls", "ca_file": self.certificate, "sasl": sasl, "partitions": 2} | settings
         return KafkaConfig(bootstrap_servers=(f"127.0.0.1:{self.secure_port}",), **options)
 
@@ -70,18 +78,64 @@ def test_facts_go_over_tls_with_a_password(secure: SecureBroker) -> None:
     give_up(client)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"password": "wrong"},
-        {"ca_file": None},  # a certificate that no known authority signed
-        {"sasl": None},
-        {"security": "plaintext", "ca_file": None},
-    ],
-    ids=["wrong password", "unknown certificate", "no password", "no TLS"],
-)
-def test_what_does_not_fit_is_refused_and_shows_no_password(secure: SecureBroker, settings: dict[str, Any]) -> None:
+REFUSED = {
+    "wrong password": (
+        {"password": WRONG},
+        'TLS, PLAIN as "gw"): user and password are refused: Authentication failed: Invalid username or password',
+    ),
+    "wrong mechanism": (
+        {"sasl": SaslConfig(user="gw", password=Secret(RIGHT))},
+        'TLS, SCRAM-SHA-512 as "gw"): the broker does not take this mechanism',
+    ),
+    "unknown certificate": (
+        {"ca_file": None},
+        'TLS, PLAIN as "gw"): TLS failed: certificate verify failed: self-signed certificate',
+    ),
+    "no password": ({"sasl": None}, "TLS, no password): the broker closes the connection; it may want TLS, or a password"),
+    "no TLS": ({"security": "plaintext", "ca_file": None}, 'no TLS, PLAIN as "gw"): what answers does not speak Kafka'),
+}
+
+
+@pytest.mark.parametrize(("settings", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_refused_with_address_way_and_reason_but_no_password(
+    secure: SecureBroker, settings: dict[str, Any], said: str
+) -> None:
     with pytest.raises(KafkaError) as caught, clients.admin(secure.config(**settings)) as admin:
         clients.existing(admin)
-    assert "right" not in str(caught.value)
-    assert "wrong" not in str(caught.value)
+    assert f"127.0.0.1:{secure.secure_port} ({said}" in str(caught.value)
+    assert RIGHT not in str(caught.value)
+    assert WRONG not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", [RIGHT, WRONG])
+def test_a_log_that_says_more_shows_no_password(secure: SecureBroker, tmp_path: Path, password: str) -> None:
+    path = tmp_path / "stream.toml"
+    path.write_text(
+        f'[kafka]\nbootstrap_servers = ["127.0.0.1:{secure.secure_port}"]\nsecurity = "tls"\n'
+        f'ca_file = "{secure.certificate}"\npartitions = 2\n[kafka.sasl]\nmechanism = "PLAIN"\nuser = "gw"\n'
+    )
+    command = [sys.executable, "-m", "dailyread", "topics", "-v", "--config", str(path)]
+    env = os.environ | {"DAILYREAD_KAFKA__SASL__PASSWORD": password}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert "kafka.net" in done.stderr
+    shown = done.stderr + done.stdout
+    assert password not in shown
+    assert base64.b64encode(password.encode()).decode().rstrip("=") not in shown
+
+
+def test_a_gateway_that_is_not_let_in_says_why_once(
+    secure: SecureBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(tmp_path / "outbox.db", "gw")
+    config = secure.config(password=WRONG)
+    outbox.put([PollFailed(meter_point="A", meter="m", gas_day=date(2026, 3, 1), reason="x", attempts=1)], datetime.now(UTC))
+    publisher = Publisher(outbox, lambda: clients.producer(config), route(config, "gw"))
+    publisher.start()
+    assert not publisher.wait_empty(12)  # two attempts
+    publisher.stop()
+    outbox.close()
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "collectors.publisher"]
+    assert said == (
+        f'nothing goes to Kafka (127.0.0.1:{secure.secure_port} (TLS, PLAIN as "gw"): user and password are refused:'
+        " Authentication failed: Invalid username or password); 1 facts wait on disk"
+    )
