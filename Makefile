@@ -17,7 +17,7 @@ demo: $(VENV)/demo.stamp
 	$(VENV)/bin/dailyread demo
 
 test: lint services
-	$(PY) -m pytest -n 4 --dist loadfile --cov --cov-report=term:skip-covered
+	$(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
