@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def add_metrics_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument `--metrics HOST:PORT`, the same for every command that has it."""
+    parser.add_argument(
+        "--metrics", metavar="HOST:PORT", type=_host_and_port, help="serve /metrics for Prometheus there (default: nowhere)"
+    )
 
 
 def serve_metrics(address: tuple[str, int], exposition: Callable[[], bytes]) -> ThreadingHTTPServer:
@@ -31,3 +39,10 @@ def serve_metrics(address: tuple[str, int], exposition: Callable[[], bytes]) -> 
     server = Server(address, Handler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f'"{text}"; allowed: host:port, as 127.0.0.1:9465')
+    return host.strip("[]"), int(port)

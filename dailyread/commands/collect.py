@@ -18,10 +18,12 @@ from functools import partial
 from collectors.clock import Clock, ClockEnded, RemoteClock, SystemClock
 from collectors.frames import Route
 from collectors.gateway import Gateway
+from collectors.metrics import exposition, values
 from collectors.outbox import Outbox, OutboxError
 from collectors.publisher import Publisher
 from dailyread.config import GatewayConfig, KafkaConfig, add_config_argument, config_or_exit
 from dailyread.kafka import producer
+from dailyread.metrics_page import add_metrics_argument, serve_metrics
 from dailyread.sdnotify import Notifier
 from dailyread.settings import ConfigError
 from metering.rules import Rules, load
@@ -29,8 +31,8 @@ from metering.rules import Rules, load
 HELP = """Run a site gateway, until SIGTERM or Ctrl-C: ask each meter soon after the end of the Gas Day, again where it does not
 answer, and for what is missing from the meter's own log; keep what it says on disk until Kafka has it. Kafka may be away for
 as long as the disk lasts. With a stepped clock in the configuration it runs in virtual time, and ends with it.
-Exit 0: told to stop, or virtual time is over and Kafka has everything; 1: the outbox or the clock cannot be had, or (with
---once) a meter did not answer, or Kafka did not take everything; 2: the configuration is wrong."""
+Exit 0: told to stop, or virtual time is over and Kafka has everything; 1: the outbox, the clock or the address of --metrics
+cannot be had, or (with --once) a meter did not answer, or Kafka did not take everything; 2: the configuration is wrong."""
 
 log = logging.getLogger(__name__)
 STOP_S = 3.0
@@ -40,6 +42,7 @@ FLUSH_S = 60.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_config_argument(parser)
+    add_metrics_argument(parser)
     parser.add_argument("--once", action="store_true", help="ask every meter once, now, for the last Gas Day; then end")
     parser.add_argument(
         "--since", metavar="DAY", type=date.fromisoformat, help="ask for no Gas Day before this one, e.g. 2026-10-01"
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Collect; returns the exit code."""
     config = config_or_exit(GatewayConfig, args.config)
     try:
-        return asyncio.run(_collect(config, args.once, args.since))
+        return asyncio.run(_collect(config, args))
     except ConfigError as error:
         print(f"{args.config or 'environment'}: {error}", file=sys.stderr)
         return 2
@@ -59,16 +62,19 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-async def _collect(config: GatewayConfig, once: bool, since: date | None) -> int:
+async def _collect(config: GatewayConfig, args: argparse.Namespace) -> int:
     _allow_open_files()
     look_for_garbage_less_often()
     rules = load(config.rules.read_bytes()) if config.rules else Rules()
     clock: Clock = SystemClock() if config.clock == "system" else await RemoteClock.join(config.clock, config.gateway)
     outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway)
     try:
-        gateway = _gateway(config, clock, outbox, rules, since)
+        gateway = _gateway(config, clock, outbox, rules, args.since)
         with _publishing(config, outbox) as publisher:
-            return await _run(gateway, publisher, once, config.clock != "system")
+            if args.metrics:
+                counters = gateway.counters, publisher.counters
+                serve_metrics(args.metrics, lambda: exposition(values(*counters, outbox)))
+            return await _run(gateway, publisher, args.once, config.clock != "system")
     finally:
         outbox.close()
 

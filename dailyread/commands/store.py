@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dailyread.config import StreamConfig, add_config_argument, config_or_exit
+from dailyread.metrics_page import add_metrics_argument
 from dailyread.storing import run_writer
 
 HELP = """Write the ledger's records from the Kafka topic `ledger` to InfluxDB, until SIGTERM or Ctrl-C. Run one of it. While
@@ -18,20 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_config_argument(parser)
     parser.add_argument("--once", action="store_true", help="end when all that is in the topic is written")
-    parser.add_argument(
-        "--metrics", metavar="HOST:PORT", type=host_and_port, help="serve /metrics for Prometheus there (default: nowhere)"
-    )
+    add_metrics_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write until told to stop; returns the exit code."""
     config = config_or_exit(StreamConfig, args.config)
     return run_writer(config, args.once, args.metrics)
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    """The parts of `host:port`; ArgumentTypeError where it is none."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise argparse.ArgumentTypeError(f'"{text}"; allowed: host:port, as 127.0.0.1:9465')
-    return host.strip("[]"), int(port)

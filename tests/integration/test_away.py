@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
     path = tmp_path / "gateway.toml"
     path.write_text(GATEWAY.format(bootstrap=own_kafka.bootstrap, here=here, gone=gone, folder=tmp_path))
 
-    collect = start("collect", "--config", path)
+    page = f"127.0.0.1:{free_port()}"
+    collect = start("collect", "--config", path, "--metrics", page)
     collect.wait_for_log("UNPLUGGED: .* does not answer")
     own_kafka.stop()
     # A meter that is away is asked every few seconds, and each time there is a fact to publish.
@@ -92,10 +94,19 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
     used_s, began_s = processor_s(collect), time.monotonic()
     time.sleep(AWAY_S)
     share = (processor_s(collect) - used_s) / (time.monotonic() - began_s)
+    shown = metrics(page)
+    assert shown["meters_away"] == 3
+    assert shown["kafka_away"] == 1
+    assert shown["facts_waiting"] > 3
+    assert shown["polls_total"] == shown["polls_failed_total"] > 3
     own_kafka.start()
     collect.wait_for_log("Kafka takes facts again", timeout_s=60)
     start("simulate", "--sites", tmp_path / "sites.toml").wait_for_log("ready")
     collect.wait_for_log("HERE: .* answers again", timeout_s=60)
+    shown = metrics(page)
+    assert (shown["meters_away"], shown["kafka_away"], shown["disk_full"]) == (2, 0, 0)
+    assert 24 <= shown["readings_total"] <= 26  # a Gas Day's hours, and one
+    assert shown["facts_acknowledged_total"] > 3
     assert collect.terminate() == 0
 
     said = [re.sub(r"^\S+ \S+ ", "", line) for line in collect.output().splitlines()]
@@ -116,6 +127,14 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
     assert back == "INFO collectors.publisher: Kafka takes facts again; N wait on disk"
     assert answers == "INFO collectors.gateway: HERE: meter M-1 answers again; 0 Days to fetch"
     assert share < 0.05, f"{share:.1%} of a processor while Kafka and meters are away"
+
+
+def metrics(page: str) -> dict[str, int]:
+    """The gateway's metrics, by the names that follow `dailyread_collect_`."""
+    with urllib.request.urlopen(f"http://{page}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    pairs = [line.removeprefix("dailyread_collect_").split() for line in lines if not line.startswith("#")]
+    return {name: int(value) for name, value in pairs}
 
 
 def processor_s(process: Proc) -> float:

@@ -1,0 +1,68 @@
+"""All metrics of a gateway in one place: kind, meaning, and what to do about it; and their text for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from collectors.gateway import GatewayCounters
+from collectors.outbox import Outbox, OutboxError
+from collectors.publisher import PublisherCounters
+
+
+class Metric(NamedTuple):
+    """One metric, as the documentation and the alarms want it."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    meaning: str
+    to_do: str
+
+
+METRICS = (
+    Metric("dailyread_collect_polls_total", "counter", "Polls of meters, each for one Gas Day.",
+           "None after 05:00: the gateway hangs, or its clock is wrong."),
+    Metric("dailyread_collect_polls_failed_total", "counter", "Polls that brought no usable answer.",
+           "The log and the `poll_failed` facts say of which meters, and why."),
+    Metric("dailyread_collect_readings_total", "counter", "Readings that polls brought.", ""),
+    Metric("dailyread_collect_meters_away", "gauge", "Meters whose last poll brought no usable answer.",
+           "Above 0 at 10:00: somebody has an hour to read them on site. The log says which."),
+    Metric("dailyread_collect_disk_full", "gauge", "1 while the outbox cannot be written: collecting has stopped.",
+           "Make room on the disk; it goes on by itself."),
+    Metric("dailyread_collect_facts_waiting", "gauge", "Facts on disk that Kafka has not acknowledged; -1: unknown.",
+           "Grows for hours: look at dailyread_collect_kafka_away, and at the room on the disk."),
+    Metric("dailyread_collect_facts_acknowledged_total", "counter", "Facts that Kafka has acknowledged.", ""),
+    Metric("dailyread_collect_kafka_away", "gauge", "1 while Kafka cannot be reached, or refuses.",
+           "The log says at which address, and what was refused. Nothing is lost while the disk lasts."),
+)  # fmt: skip
+
+
+def values(gateway: GatewayCounters, publisher: PublisherCounters, outbox: Outbox) -> dict[str, int]:
+    """What each metric is now."""
+    return {
+        "dailyread_collect_polls_total": gateway.polls,
+        "dailyread_collect_polls_failed_total": gateway.failed,
+        "dailyread_collect_readings_total": gateway.readings,
+        "dailyread_collect_meters_away": len(gateway.away),
+        "dailyread_collect_disk_full": int(gateway.disk_refuses),
+        "dailyread_collect_facts_waiting": _waiting(outbox),
+        "dailyread_collect_facts_acknowledged_total": publisher.facts_acknowledged,
+        "dailyread_collect_kafka_away": int(publisher.away),
+    }
+
+
+def exposition(values: Mapping[str, int]) -> bytes:
+    """The metrics in Prometheus' text format; `values` has one for each name."""
+    lines = []
+    for metric in METRICS:
+        lines.append(f"# HELP {metric.name} {metric.meaning}")
+        lines.append(f"# TYPE {metric.name} {metric.kind}")
+        lines.append(f"{metric.name} {values[metric.name]}")
+    return "\n".join([*lines, ""]).encode()
+
+
+def _waiting(outbox: Outbox) -> int:
+    try:
+        return outbox.backlog().facts
+    except OutboxError:
+        return -1
