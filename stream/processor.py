@@ -27,7 +27,8 @@ from storage.fact_store import FactStore
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
 OFFSET_BYTES = 8
 POINTS_CACHED = 20_000
-POINTS_A_SLICE = 256
+# Facts, or points that a tick reaches: some tens of milliseconds. Who calls has heartbeats to send between slices.
+WORK_A_SLICE = 64
 
 
 class Slice(NamedTuple):
@@ -128,7 +129,7 @@ class Processor:
             raise ValueError(f"meter_point: {meter_point} belongs to partition {right}, not {self.partition}")
 
     def _apply(self, offset: int, news: Mapping[str, Sequence[Entry]]) -> Iterator[Slice]:
-        part = Slice([], {}, [])
+        part, work = Slice([], {}, []), 0
         for meter_point in sorted(news):
             stands_at, point = self._load(meter_point)
             if stands_at >= offset:
@@ -137,12 +138,14 @@ class Processor:
                 if stands_at < 0:
                     raise NeedsHistory
                 changes = _applied(point, news[meter_point])
+                work += len(news[meter_point])
             except NeedsHistory:
                 point, changes = self._rebuild(meter_point, offset)
+                work = WORK_A_SLICE
             self._keep(meter_point, offset, point, changes, part)
-            if len(part.states) >= POINTS_A_SLICE:
+            if work >= WORK_A_SLICE:
                 yield part
-                part = Slice([], {}, [])
+                part, work = Slice([], {}, []), 0
         if part.states:
             yield part
 
@@ -157,7 +160,7 @@ class Processor:
             stands_at, point = self._load(meter_point)
             if stands_at < offset:
                 self._keep(meter_point, offset, point, point.advance(now_us), part)
-            if len(part.states) >= POINTS_A_SLICE:
+            if len(part.states) >= WORK_A_SLICE:
                 yield part
                 part = Slice([], {}, [])
         if part.states:

@@ -22,7 +22,7 @@ from metering.rules import Rules
 from metering.wire import UnknownVersion, encode_frame
 from storage.fact_store import FactStore, MemoryFactStore
 from stream.embedded import EmbeddedJob, Frame
-from stream.processor import RELAY, Processor
+from stream.processor import RELAY, WORK_A_SLICE, Processor
 from tests.metering.scenarios import Scenario
 
 RULES = Rules()
@@ -141,6 +141,20 @@ def test_a_relayed_frame_counts_from_its_first_receipt() -> None:
     list(one.process(0, NOW, encode_frame([registered()], "gw")))
     early = NOW - timedelta(minutes=5)
     assert list(one.process(1, NOW, encode_frame([Tick(now=early)], RELAY, received_at=early))) == []
+
+
+def test_what_takes_long_comes_in_small_parts() -> None:
+    states: dict[str, bytes] = {}
+    one = Processor(0, MemoryFactStore(), states, RULES)
+    later = NOW + timedelta(days=2)
+    frames = [encode_frame([registered(meter_point=f"MP{n}") for n in range(200)], "gw"), encode_frame([Tick(now=later)], "gw")]
+    for offset, (at, frame) in enumerate(zip((NOW, later), frames, strict=True)):
+        done: set[str] = set()
+        for part in one.process(offset, at, frame):
+            assert len(part.states) <= WORK_A_SLICE
+            states |= part.states
+            done |= part.states.keys()
+        assert len(done) == 200
 
 
 def test_a_later_version_stops() -> None:
