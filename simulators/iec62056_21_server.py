@@ -38,7 +38,7 @@ TERMIOS_BAUD = {300: termios.B300, 600: termios.B600, 1200: termios.B1200, 2400:
                 9600: termios.B9600, 19200: termios.B19200}  # fmt: skip
 INPUT_BYTES_MAX = 4096
 BLOCK_CHARACTERS = 256
-CHANGE_OVER_TRIES, CHANGE_OVER_EACH_S = 1500, 0.001
+CHANGE_OVER_TRIES, CHANGE_OVER_EACH_S = 4000, 0.001
 STATUS_WORD = {"clock_invalid": 0x0002}
 MESSAGE = re.compile(rb"/\?[^!/\r\n]*!\r\n|\x06[0-9]{3}\r\n|\x01[^\x01]*?\x03.|\x15", re.DOTALL)
 MESSAGE_OR_ACK = re.compile(MESSAGE.pattern + rb"|\x06(?![0-9])", re.DOTALL)
