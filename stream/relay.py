@@ -1,8 +1,8 @@
 """The broadcast relay: what concerns many meter points is copied into every facts partition, as of its first receipt.
 
 The `broadcast` topic has one partition, so its consumer group gives it to one of the workers: that one relays, and
-publishes the ticks. A frame's offset is committed after the broker has all its copies. A relay that dies in between makes
-some copies twice, which is harmless: facts have an identity, and count at their earliest receipt.
+publishes the ticks. A frame's offset is committed after the broker has all its copies. A relay that dies in between, or
+loses the partition, makes some copies twice, which is harmless: facts have an identity, and count at their earliest receipt.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from metering.facts import AnyFact, Tick, meter_point_of
 from metering.messages import DeadLetter, encode_dead_letter
@@ -94,7 +95,10 @@ class Relay:
                 )
             )
             METRICS.relayed.inc()
-        await self._consumer.commit({self._tp: message.offset + 1})
+        try:
+            await self._consumer.commit({self._tp: message.offset + 1})
+        except (CommitFailedError, IllegalStateError) as error:
+            log.warning("%s is another worker's by now, or was for a while: %s", self._tp.topic, type(error).__name__)
 
     def _copy(self, message: Any, letters: list[bytes]) -> bytes | None:
         """The frame for the facts partitions, None where nothing is left of it; adds what can't be used to `letters`."""

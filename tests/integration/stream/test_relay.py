@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from typing import Any
 
 from metering.wire import decode_frame, encode_frame
+from stream.faults import FreezeGuard
 from stream.processor import RELAY
-from tests.integration.stream.toy_cluster import PARTITIONS, POINTS, ToyCluster, calorific, fact, health, wait_for
+from stream.relay import Relay
+from stream.settings import Topics, WorkerSettings
+from stream.sink import Sink
+from tests.integration.stream.toy_cluster import (
+    PARTITIONS,
+    POINTS,
+    SESSION_TIMEOUT_S,
+    ToyCluster,
+    calorific,
+    fact,
+    health,
+    wait_for,
+)
 
 NAMES = [f"point-{n}" for n in range(POINTS)]
 
@@ -70,3 +85,40 @@ def test_one_of_two_workers_relays_and_the_other_takes_over(toys: ToyCluster) ->
     wait_for(lambda: health(other).get("relay"), "the other relays")
     toys.send_bytes(encode_frame([calorific("LDZ")], "submit"), 0, "broadcast")
     wait_for(lambda: len(toys.read("facts")) == PARTITIONS, "the copies are there")
+
+
+def test_a_relay_that_was_held_up_and_lost_its_partition_goes_on(toys: ToyCluster) -> None:
+    asyncio.run(_hold_up_and_go_on(toys))
+
+
+async def _hold_up_and_go_on(toys: ToyCluster) -> None:
+    servers = {"bootstrap_servers": [toys.bootstrap], "security_protocol": "PLAINTEXT"}
+    settings = WorkerSettings(
+        kafka=servers, topics=Topics(**toys.topics), partitions=PARTITIONS, group=toys.name, instance="1",
+        state_dir=toys.folder, session_timeout_s=SESSION_TIMEOUT_S,
+    )  # fmt: skip
+    sink = await HeldUp(settings.aiokafka).start()
+    relay = asyncio.create_task(Relay(settings, settings.aiokafka, sink, FreezeGuard(600)).run())
+    for n in range(3):
+        toys.send_bytes(encode_frame([calorific(f"LDZ-{n}")], "submit"), 0, "broadcast")
+    async with asyncio.timeout(60):
+        while sink.busy_s or toys.committed("broadcast", settings.relay_group) != {0: 3}:
+            assert not relay.done(), relay.exception()
+            await asyncio.sleep(0.5)
+    relay.cancel()
+    await asyncio.wait([relay])
+    await sink.stop()
+    assert len({message.value for message in toys.read("facts") if message.partition == 0}) == 3
+
+
+class HeldUp(Sink):
+    """Keeps the whole process busy once, for longer than a worker may be unheard of."""
+
+    busy_s = SESSION_TIMEOUT_S + 3
+
+    async def send(self, *arguments: Any, **keywords: Any) -> int | None:
+        sent = await super().send(*arguments, **keywords)
+        if self.busy_s:
+            time.sleep(self.busy_s)
+            self.busy_s = 0
+        return sent

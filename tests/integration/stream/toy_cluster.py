@@ -156,11 +156,11 @@ class ToyCluster:
         finally:
             consumer.close()
 
-    def committed(self) -> dict[int, int]:
-        """The group's offsets by partition."""
+    def committed(self, role: str = "facts", group: str = "") -> dict[int, int]:
+        """A group's offsets in a topic by partition, by default those of the workers."""
         with self._admin() as admin:
-            offsets = admin.list_group_offsets({self.name: None})[self.name]
-        return {tp.partition: found.offset for tp, found in offsets.items() if tp.topic == self.topics["facts"]}
+            offsets = admin.list_group_offsets({group or self.name: None})[group or self.name]
+        return {tp.partition: found.offset for tp, found in offsets.items() if tp.topic == self.topics[role]}
 
     def _admin(self) -> Any:
         return _Closing(KafkaAdminClient(bootstrap_servers=self.bootstrap))
