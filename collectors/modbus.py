@@ -126,8 +126,9 @@ class ModbusLine:
 
 def _quiet() -> None:
     """What pymodbus logs about each failed request is in the error that we raise, once. All of it with `--verbose`."""
-    verbose = logging.getLogger().isEnabledFor(logging.DEBUG)
-    logging.getLogger("pymodbus").setLevel(logging.NOTSET if verbose else logging.CRITICAL)
+    level = logging.NOTSET if logging.getLogger().isEnabledFor(logging.DEBUG) else logging.CRITICAL
+    if (log := logging.getLogger("pymodbus")).level != level:  # setting it empties every logger's cache
+        log.setLevel(level)
 
 
 def _frame_error(frame: bytes) -> str:
