@@ -135,7 +135,9 @@ def test_any_text_names_a_meter_point(store: FactStore) -> None:
 
 POINTS, LDZS = ["1", "2", "é"], ["EA", "SE"]
 INSTANTS = st.integers(-(10**6), 10**6).map(lambda us: NOON + timedelta(microseconds=us))
-ENTRIES = st.one_of(st.none(), st.booleans(), st.integers(-5, 2**70), st.text(max_size=3), st.floats(allow_nan=False))
+ENTRIES = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 2**70), st.text(max_size=3), st.floats(allow_nan=False, allow_infinity=False)
+)
 REGISTERED = st.builds(
     Registered,
     received_at=INSTANTS,
