@@ -1,6 +1,6 @@
 """How many Modbus TCP meters one collector process polls in a second, beside a bare pymodbus loop of the same requests.
 
-    python -m benchmarks.collector [--meters 1000] [--rounds 5]
+    python -m benchmarks.collector [--meters 1000] [--rounds 10]
 
 A server process of its own gives canned answers; each meter has a loopback address (127.x.y.z), its own connection and three
 requests: clock with status, and an hourly archive's Day in two. The bare loop connects, asks and closes, and throws the
@@ -196,7 +196,7 @@ def resident_kib() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--meters", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--child", choices=("bare", "collect", "serve"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
