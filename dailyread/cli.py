@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("aiokafka").setLevel(logging.INFO)  # below that it logs whole requests, a password's among them
     try:
         return int(args.run(args))
     except KeyboardInterrupt:

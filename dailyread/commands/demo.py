@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
-import msgspec
-
 from collectors.frames import Route, pack
 from collectors.gateway import Gateway, GatewayCounters
 from collectors.outbox import Outbox
@@ -68,9 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 where the ledger agrees with the truth, 1 where it does not."""
     try:
-        sites = load_sites(args.sites)
-        if args.days is not None:
-            sites = msgspec.structs.replace(sites, days=args.days)
+        sites = load_sites(args.sites, args.days)
     except (SitesError, ValueError) as error:
         print(f"dailyread demo: {error}", file=sys.stderr)
         return 2
