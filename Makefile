@@ -42,6 +42,7 @@ $(VENV)/dev.stamp: pyproject.toml
 
 bench: services
 	$(PY) -m benchmarks.engine
+	$(PY) -m benchmarks.engine --compiled
 	$(PY) -m benchmarks.collector
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.influx_writer
 
