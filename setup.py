@@ -1,6 +1,7 @@
 """For the compiled build of the engine only; everything else is in pyproject.toml.
 
-    pip install 'mypy>=1.10' setuptools && DAILYREAD_COMPILE=1 pip install --no-build-isolation '.[stream]'
+    pip install '.[stream]' 'mypy>=1.10' 'setuptools>=77'
+    DAILYREAD_COMPILE=1 pip install --no-build-isolation --no-deps --force-reinstall .
 
 Compiles the rules with mypyc: the same code and the same results, in about two thirds of the time. It needs a C compiler.
 """
