@@ -26,6 +26,9 @@ from kafka.errors import (
 
 from dailyread.config import KafkaConfig
 
+# Also what is seen of a refused password where its answer and the connection's end come in one read: kafka-python then takes
+# the end first.
+CLOSED = "the broker closes the connection; TLS, user or password may not be what it wants"
 _HANDSHAKE = re.compile(r"Handshake failed: (\[[^]]*\] )?(?P<what>.*?)( \(_ssl\.c:\d+\))?$")
 
 
@@ -106,7 +109,7 @@ def _in_words(error: Exception) -> tuple[int, str]:
     if handshake := _HANDSHAKE.search(said):
         return 2, f"TLS failed: {handshake['what']}"
     if said == "socket disconnected":
-        return 3, "the broker closes the connection; it may want TLS, or a password"
+        return 3, CLOSED
     if "ECONNREFUSED" in said:
         return 4, "connection refused"
     if "DNS" in said:
