@@ -144,13 +144,6 @@ class InfluxConfig(Table, frozen=True, kw_only=True):
             yield "url", f'found "{self.url}" with `security = "tls"`; allowed: https://'
 
 
-class OutboxConfig(Table, frozen=True, kw_only=True):
-    """How much may wait on the gateway's disk while Kafka is away."""
-
-    max_bytes: Annotated[int, Meta(ge=1_000_000)] = 1_000_000_000
-    max_hours: Annotated[int, Meta(ge=24)] = 24 * 90
-
-
 class PollingConfig(Table, frozen=True, kw_only=True):
     """When meters are asked. A poll that fails is tried again after `retry_first_s`, then twice as long each time."""
 
@@ -174,7 +167,6 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     state_dir: Path
     kafka: KafkaConfig
     meters: Annotated[tuple[MeterConfig, ...], Meta(min_length=1)]
-    outbox: OutboxConfig = OutboxConfig()
     polling: PollingConfig = PollingConfig()
     clock: str = "system"
     rules: Path | None = None
@@ -205,14 +197,12 @@ class StreamConfig(Table, frozen=True, kw_only=True):
     web: Address = "127.0.0.1:9464"
     tick_s: Seconds = 60.0
     session_timeout_s: Annotated[float, Meta(ge=6, le=1800)] = 20.0
-    clock: str = "system"
     rules: Path | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not 0 < host_and_port(self.web)[1] < 65536:
             yield "web", f'found "{self.web}"; allowed: a port from 1 to 65535'
         yield from _rules_mistake(self.rules)
-        yield from _clock_mistake(self.clock)
 
 
 KINDS: tuple[type[Table], ...] = (GatewayConfig, StreamConfig)

@@ -114,7 +114,6 @@ def test_all_mistakes_are_said_at_once_with_what_is_allowed(tmp_path: Path) -> N
         ("kafka = 5", "kafka: found 5; allowed: a table, `[kafka]`"),
         ("", "kafka.bootstrap_servers: missing; allowed: a list of text, as host:port"),
         ('web = "9464"\n' + MINIMAL, 'web: found "9464"; allowed: text, as host:port'),
-        ('clock = "tcp://10.0.0.1:4711"\n' + MINIMAL, 'allowed: "system", or a stepped clock at tcp://127.0.0.1:PORT'),
         ('rules = "none.toml"\n' + MINIMAL, "which is no file"),
         (MINIMAL + INFLUX, "influx.token: missing; allowed: DAILYREAD_INFLUX__TOKEN in the environment, or `token_file`"),
         (MINIMAL + INFLUX.replace("https", "http"), "allowed: https://, or `security = \"plaintext\"` said outright"),
@@ -219,7 +218,7 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
         "kafka.bootstrap_servers": "a:1,b:2", "kafka.security": "tls", "kafka.partitions": "3", "kafka.time": "simulated",
         "kafka.sasl.user": "u", "kafka.sasl.password": "p", "kafka.sasl.mechanism": "PLAIN", "gateway": "g",
         "state_dir": "/s", "clock": "unix:/c", "group": "gr", "instance": "i", "web": "127.0.0.1:1", "tick_s": "1.5",
-        "session_timeout_s": "30", "outbox.max_bytes": "2000000", "outbox.max_hours": "48", "polling.timeout_s": "1",
+        "session_timeout_s": "30", "polling.timeout_s": "1",
         "polling.retry_first_s": "2", "polling.retry_max_s": "3", "polling.backfill_days": "4", "influx.url": "https://i",
         "influx.org": "o", "influx.bucket": "b", "influx.token": "t", "influx.security": "tls",
         "meters": '[{"meter_point":"A","meter":"m","protocol":"iec62056_21","address":"serial:/dev/x","map":"hourly_profile"}]',
@@ -238,7 +237,7 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
     assert config.kafka.topics.dead_letter == "dead_letter"
     assert config.rules == tmp_path / "rules"
     if isinstance(config, GatewayConfig):
-        assert config.outbox.max_hours == 48
+        assert config.polling.backfill_days == 4
         assert config.meters[0].address == "serial:/dev/x"
     else:
         assert config.influx.token == Secret("t")
@@ -252,7 +251,7 @@ def test_the_environment_comes_before_the_file_and_its_mistakes_are_named(
     assert stream(tmp_path, MINIMAL + "partitions = 7").kafka.partitions == 5
     monkeypatch.setenv("DAILYREAD_KAFKA__PARTITIONS", "x")
     monkeypatch.setenv("DAILYREAD_KAFKA__BOOTSTRAP_SERVER", "a:1")
-    monkeypatch.setenv("DAILYREAD_OUTBOX__MAX_HOURS", "1")  # a gateway's setting, of no concern here
+    monkeypatch.setenv("DAILYREAD_POLLING__TIMEOUT_S", "1")  # a gateway's setting, of no concern here
     assert mistakes(StreamConfig, tmp_path, MINIMAL) == [
         'environment: DAILYREAD_KAFKA__PARTITIONS: found "x"; allowed: a whole number, 1 or more, at most 10000',
         "environment: DAILYREAD_KAFKA__BOOTSTRAP_SERVER: unknown variable; did you mean DAILYREAD_KAFKA__BOOTSTRAP_SERVERS?",
