@@ -67,9 +67,7 @@ class Registered(Fact, tag="registered", frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _a_gas_day(self.gas_day)
-        _number("annual_quantity_kwh", self.annual_quantity_kwh)
-        if self.annual_quantity_kwh < 0:
-            raise ValueError(f"annual_quantity_kwh: {self.annual_quantity_kwh} is not a number of 0 or more")
+        _not_negative("annual_quantity_kwh", self.annual_quantity_kwh)
 
 
 class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):
@@ -184,6 +182,216 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
                 yield self.first_at + n * step
 
 
+class MeterRemoved(Fact, tag="meter_removed", frozen=True, kw_only=True):
+    """A meter was removed at `at`, showing `index` (3.9.1(b)); of one meter and instant the latest received counts."""
+
+    meter_point: Name
+    meter: Name
+    at: Instant
+    index: Count
+
+    def __post_init__(self) -> None:
+        _an_instant("at", self.at)
+
+
+class CheckRead(Fact, tag="check_read", frozen=True, kw_only=True):
+    """A DM Check Read (4.7): the index on the meter, and what the equipment shows beside it, where that was noted."""
+
+    meter_point: Name
+    meter: Name
+    at: Instant
+    index: Count
+    equipment_index: Count | None = None
+
+    def __post_init__(self) -> None:
+        _an_instant("at", self.at)
+
+
+class MeterErrorAdjusted(Fact, tag="meter_error_adjusted", frozen=True, kw_only=True):
+    """The index that the meter would show had it not read erroneously (1.10.1(b)): a check read with that index."""
+
+    meter_point: Name
+    meter: Name
+    at: Instant
+    index: Count
+
+    def __post_init__(self) -> None:
+        _an_instant("at", self.at)
+
+
+class BypassUsed(Fact, tag="bypass_used", frozen=True, kw_only=True):
+    """Gas went by the meter's by-pass from `at` to `until`: how much, by estimate (2.4.4(c)); of one `at` the latest counts."""
+
+    meter_point: Name
+    at: Instant
+    until: Instant
+    estimated_m3: Decimal
+
+    def __post_init__(self) -> None:
+        _an_instant("at", self.at)
+        _an_instant("until", self.until)
+        _in_order("until", self.at, self.until)
+        _not_negative("estimated_m3", self.estimated_m3)
+
+
+class EquipmentFault(Fact, tag="equipment_fault", frozen=True, kw_only=True):
+    """Equipment did not work from `from` to `until` (null while it lasts): what captures the index, or what transmits it
+    (4.4.5). Of one part and `from` the latest received counts."""
+
+    meter_point: Name
+    part: Literal["capture", "comms"]
+    from_: Instant = msgspec.field(name="from")
+    until: Instant | None = None
+
+    def __post_init__(self) -> None:
+        _an_instant("from", self.from_)
+        if self.until is not None:
+            _an_instant("until", self.until)
+            _in_order("until", self.from_, self.until)
+
+
+class Inspection(Fact, tag="inspection", frozen=True, kw_only=True):
+    """What the transporter states after inspecting equipment for the notices about `gas_day` (4.8.3(b)); `at` is when it
+    inspected. `volume_estimate_m3` is its estimate of that Day's metered consumption."""
+
+    meter_point: Name
+    gas_day: date
+    at: Instant
+    equipment_works: bool
+    reed_switch_works: bool
+    meter_works: bool
+    volume_estimate_m3: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+        _an_instant("at", self.at)
+        if self.volume_estimate_m3 is not None:
+            _not_negative("volume_estimate_m3", self.volume_estimate_m3)
+
+
+class ReadErrorNotice(Fact, tag="read_error_notice", frozen=True, kw_only=True):
+    """A User's Daily Read Error Notice about a Day, with the User Volume Estimate (4.8.2)."""
+
+    meter_point: Name
+    user: Name
+    gas_day: date
+    volume_estimate_m3: Decimal
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+        _not_negative("volume_estimate_m3", self.volume_estimate_m3)
+
+
+class EstimateAccepted(Fact, tag="estimate_accepted", frozen=True, kw_only=True):
+    """The User accepts the transporter's statement about a Day (4.8.8)."""
+
+    meter_point: Name
+    user: Name
+    gas_day: date
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+
+
+class RejectionNotice(Fact, tag="rejection_notice", frozen=True, kw_only=True):
+    """The User does not accept the transporter's statement about a Day (4.8.3(d))."""
+
+    meter_point: Name
+    user: Name
+    gas_day: date
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+
+
+class ExpertDetermination(Fact, tag="expert_determination", frozen=True, kw_only=True):
+    """What the expert determined of a Day (4.8.6)."""
+
+    meter_point: Name
+    gas_day: date
+    equipment_works: bool
+    volume_m3: Decimal
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+        _not_negative("volume_m3", self.volume_m3)
+
+
+class AdjustmentAgreed(Fact, tag="adjustment_agreed", frozen=True, kw_only=True):
+    """Transporter and User agree on the volume of a Day after a Daily Read Error Day (4.8.9)."""
+
+    meter_point: Name
+    gas_day: date
+    volume_m3: Decimal
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+        _not_negative("volume_m3", self.volume_m3)
+
+
+class Withdrawn(Fact, tag="withdrawn", frozen=True, kw_only=True):
+    """An operator takes back what was received so far of a meter's readings for a Day: who, and why."""
+
+    meter_point: Name
+    meter: Name
+    gas_day: date
+    reason: str
+    by: Name
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+
+
+class Excluded(Fact, tag="excluded", frozen=True, kw_only=True):
+    """Days, both included, on which the point is no Performance Relevant Supply Meter, or not to be counted as failed
+    (5.1.1(d), 5.1.2, 5.1.3); `until` null while it lasts. Of one reason and `from` the latest received counts."""
+
+    meter_point: Name
+    reason: Literal["force_majeure", "no_access", "reed_switch"]
+    from_: date = msgspec.field(name="from")
+    until: date | None = None
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.from_)
+        if self.until is not None:
+            _a_gas_day(self.until)
+            if self.until < self.from_:
+                raise ValueError(f"until: {self.until} is before `from`, {self.from_}")
+
+
+class Provided(Fact, tag="provided", frozen=True, kw_only=True):
+    """The Day's readings were published to a User (4.5): at `received_at`, for the `version`-th time."""
+
+    meter_point: Name
+    user: Name
+    gas_day: date
+    version: Annotated[int, Meta(ge=1, lt=INTEGER_MAX)]
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+
+
+class IntervalSet(Fact, tag="interval_set", frozen=True, kw_only=True):
+    """The interval of the equipment's readings was set (4.1.3), and whether it confirmed it; it changes no Day."""
+
+    meter_point: Name
+    interval_s: Annotated[int, Meta(ge=1, le=INTERVAL_S_MAX)]
+    confirmed: bool
+
+
+class Alarm(Fact, tag="alarm", frozen=True, kw_only=True):
+    """What the equipment reports beside readings; kept for the analyst, it changes no Day."""
+
+    meter_point: Name
+    meter: Name
+    at: Instant
+    kind: Literal["tamper", "battery_low", "reed_switch", "bypass_open", "other"]
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        _an_instant("at", self.at)
+
+
 class PollFailed(Fact, tag="poll_failed", frozen=True, kw_only=True):
     """The gateway asked a meter and got no usable answer; kept for the analyst, it changes no Day."""
 
@@ -224,10 +432,16 @@ class Tick(Fact, tag="tick", frozen=True, kw_only=True):
             raise ValueError(f"now: {self.now.isoformat()} is after received_at, {self.received_at.isoformat()}")
 
 
-AnyFact: TypeAlias = CalorificValue | Registered | MeterFitted | Readings | PollFailed | GivenUp | GatewayStatus | Tick
-PointFact: TypeAlias = Registered | MeterFitted | Readings | PollFailed | GivenUp
+PointFact: TypeAlias = (
+    Registered | MeterFitted | MeterRemoved | Readings | CheckRead | MeterErrorAdjusted | BypassUsed | EquipmentFault
+    | Inspection | ReadErrorNotice | EstimateAccepted | RejectionNotice | ExpertDetermination | AdjustmentAgreed
+    | Withdrawn | Excluded | Provided | IntervalSet | Alarm | GivenUp | PollFailed
+)  # fmt: skip
+AnyFact: TypeAlias = CalorificValue | PointFact | GatewayStatus | Tick
 FACT_TYPES: tuple[type[Fact], ...] = (
-    CalorificValue, Registered, MeterFitted, Readings, PollFailed, GivenUp, GatewayStatus, Tick,
+    CalorificValue, Registered, MeterFitted, MeterRemoved, Readings, CheckRead, MeterErrorAdjusted, BypassUsed,
+    EquipmentFault, Inspection, ReadErrorNotice, EstimateAccepted, RejectionNotice, ExpertDetermination, AdjustmentAgreed,
+    Withdrawn, Excluded, Provided, IntervalSet, Alarm, GivenUp, PollFailed, GatewayStatus, Tick,
 )  # fmt: skip
 
 
@@ -261,6 +475,17 @@ def _positive(field: str, value: Decimal) -> None:
     _number(field, value)
     if value <= 0:
         raise ValueError(f"{field}: {value} is not a number above 0")
+
+
+def _not_negative(field: str, value: Decimal) -> None:
+    _number(field, value)
+    if value < 0:
+        raise ValueError(f"{field}: {value} is not a number of 0 or more")
+
+
+def _in_order(field: str, first: datetime, last: datetime) -> None:
+    if last < first:
+        raise ValueError(f"{field}: {last.isoformat()} is before {first.isoformat()}, where it begins")
 
 
 def _fits(value: Any) -> bool:

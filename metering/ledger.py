@@ -11,9 +11,11 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 DayStatus = Literal["actual", "deemed", "assumed", "provisional"]
 DeterminedStatus = Literal["restored", "apportioned", "revised"]
+ReadErrorState = Literal["refused", "notice", "inspection_overdue", "inspected", "accepted", "rejected", "final", "expert"]
 Key: TypeAlias = tuple[str, ...]
 
 
@@ -87,23 +89,87 @@ class Rejected(Record, tag="rejected", frozen=True, kw_only=True, gc=False):
         )
 
 
-class Tolerance(Record, tag="tolerance", frozen=True, kw_only=True, gc=False):
+class Tolerance(Record, tag="tolerance", frozen=True, kw_only=True, gc=False, rename={"from_": "from"}):
     """What a comparison of two advances found (4.8.1(d)): `a` and `b` in m³, `deviation` = a/b - 1, six places, null where b
-    is 0. Key: meter point, Day, check."""
+    is 0. It is about a Gas Day; a check read's about the Days from `from` up to its own, `until`. Key: meter point, Day, check.
+    """
 
-    gas_day: date
+    gas_day: date | UnsetType = UNSET
+    from_: date | UnsetType = UNSET
+    until: date | UnsetType = UNSET
     check: Literal["tolerance_1_percent", "interval_sum", "check_read"]
     a: Decimal
     b: Decimal
     deviation: Decimal | None
     within: bool
 
+    @property
+    def day(self) -> date:
+        """The Gas Day under which the record is kept."""
+        day = self.until if self.gas_day is UNSET else self.gas_day
+        assert isinstance(day, date)
+        return day
+
     def key(self) -> Key:
-        return ("tolerance", self.meter_point, self.gas_day.isoformat(), self.check)
+        return ("tolerance", self.meter_point, self.day.isoformat(), self.check)
 
 
-AnyRecord: TypeAlias = Day | Reconciliation | Rejected | Tolerance
-RECORD_TYPES: tuple[type[Record], ...] = (Day, Reconciliation, Rejected, Tolerance)
+class CheckReadFound(Record, tag="check_read", frozen=True, kw_only=True, gc=False, rename={"from_": "from"}):
+    """A DM Check Read of the Day, its period beginning with the Day `from` (4.7). `difference_kwh` = previous - check;
+    `reconciled` where it was large enough to be shared out. Key: meter point, Day."""
+
+    gas_day: date
+    from_: date
+    check_m3: Decimal
+    check_kwh: Decimal
+    previous_kwh: Decimal
+    difference_kwh: Decimal
+    reconciled: bool
+
+    def key(self) -> Key:
+        return ("check_read", self.meter_point, self.gas_day.isoformat())
+
+
+class ReadError(Record, tag="read_error", frozen=True, kw_only=True, gc=False):
+    """How a User's Daily Read Error Notice about a Day stands (4.8): `due` is when the next step is to be taken,
+    `volume_m3` what the Day's metered consumption is taken to be, `refused` the clause by which the notice was refused.
+    Key: meter point, Day, user."""
+
+    user: str
+    gas_day: date
+    state: ReadErrorState
+    due: datetime | None
+    volume_m3: Decimal | None
+    inspection_cost: Literal["user", "transporter"] | None
+    expert_cost: Literal["user", "transporter"] | None
+    refused: str | None
+
+    def key(self) -> Key:
+        return ("read_error", self.meter_point, self.gas_day.isoformat(), self.user)
+
+
+class Performance(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="record", tag="performance"):
+    """What was achieved for a User in a month (M5). `a` and `b` as of 5.2.1; `consecutive_days` are the failing Days after the
+    fourth in a row (5.2.3). Key: user, month."""
+
+    user: str
+    month: str
+    a: int
+    b: int
+    ratio: Decimal | None
+    required: Decimal
+    met: bool
+    shortfall: Decimal
+    shortfall_gbp: Decimal | None
+    consecutive_days: int
+    consecutive_gbp: Decimal
+
+    def key(self) -> Key:
+        return ("performance", self.user, self.month)
+
+
+AnyRecord: TypeAlias = Day | Reconciliation | Rejected | Tolerance | CheckReadFound | ReadError
+RECORD_TYPES: tuple[type[Record], ...] = (Day, Reconciliation, Rejected, Tolerance, CheckReadFound, ReadError)
 
 
 class Void(msgspec.Struct, frozen=True):

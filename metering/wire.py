@@ -20,17 +20,33 @@ import msgspec
 from metering.facts import (
     FIRST_GAS_DAY,
     LAST_GAS_DAY,
+    AdjustmentAgreed,
+    Alarm,
     AnyFact,
+    BypassUsed,
     CalorificValue,
+    CheckRead,
+    EquipmentFault,
+    EstimateAccepted,
+    Excluded,
+    ExpertDetermination,
     GatewayStatus,
     GivenUp,
+    Inspection,
+    IntervalSet,
+    MeterErrorAdjusted,
     MeterFitted,
+    MeterRemoved,
     PollFailed,
+    Provided,
+    ReadErrorNotice,
     Readings,
     ReferenceIndex,
     Registered,
+    RejectionNotice,
     Status,
     Tick,
+    Withdrawn,
 )
 from metering.gasday import SECOND_US, to_datetime, to_us
 
@@ -92,7 +108,11 @@ class PackedReadings(msgspec.Struct, array_like=True, frozen=True):
         )  # fmt: skip
 
 
-_Other: TypeAlias = CalorificValue | Registered | MeterFitted | PollFailed | GivenUp | GatewayStatus | Tick
+_Other: TypeAlias = (
+    CalorificValue | Registered | MeterFitted | MeterRemoved | CheckRead | MeterErrorAdjusted | BypassUsed | EquipmentFault
+    | Inspection | ReadErrorNotice | EstimateAccepted | RejectionNotice | ExpertDetermination | AdjustmentAgreed | Withdrawn
+    | Excluded | Provided | IntervalSet | Alarm | PollFailed | GivenUp | GatewayStatus | Tick
+)  # fmt: skip
 _Packed: TypeAlias = PackedReadings | _Other
 
 
