@@ -103,6 +103,11 @@ class Tolerance(Record, tag="tolerance", frozen=True, kw_only=True, gc=False, re
     deviation: Decimal | None
     within: bool
 
+    def __post_init__(self) -> None:
+        of_a_day, of_a_period = self.gas_day is not UNSET, self.until is not UNSET
+        if of_a_day == of_a_period or of_a_period != (self.from_ is not UNSET):
+            raise ValueError("gas_day: give either `gas_day` or `from` and `until`, one of the two")
+
     @property
     def day(self) -> date:
         """The Gas Day under which the record is kept."""
@@ -170,6 +175,11 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field
 
 AnyRecord: TypeAlias = Day | Reconciliation | Rejected | Tolerance | CheckReadFound | ReadError
 RECORD_TYPES: tuple[type[Record], ...] = (Day, Reconciliation, Rejected, Tolerance, CheckReadFound, ReadError)
+
+
+def day_of(record: AnyRecord) -> date:
+    """The Gas Day under which a record is kept."""
+    return record.day if isinstance(record, Tolerance) else record.gas_day
 
 
 class Void(msgspec.Struct, frozen=True):

@@ -15,13 +15,16 @@ from typing import Any
 import msgspec
 
 from metering.facts import AnyFact
-from metering.ledger import AnyRecord
+from metering.ledger import AnyRecord, Performance
 
 FOLDER = Path(__file__).parents[1] / "schema"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LINES: dict[str, tuple[str, Any]] = {
     "fact.schema.json": ("A fact: what somebody told us, with the instant at which it was received", AnyFact),
-    "record.schema.json": ("A record of the ledger: what a Day's volume is, how it was found, what was reconciled", AnyRecord),
+    "record.schema.json": (
+        "A record of the ledger: what a Day's volume is, how it was found, what was reconciled",
+        AnyRecord | Performance,
+    ),
 }
 
 

@@ -161,7 +161,7 @@ def _fields(record: AnyRecord) -> str:
     nulls = ","
     for field, encode in _WRITERS[type(record)]:
         value = getattr(record, field.attribute)
-        if value is None and field.nullable:
+        if (value is None or value is msgspec.UNSET) and field.nullable:
             nulls += f"{field.name},"
         else:
             written.append(f"{field.name}={encode(value)}")
@@ -177,6 +177,10 @@ _WRITERS: dict[type[Record], list[tuple[Field, Callable[[Any], str]]]] = {
     measurement.record: [(field, _ENCODERS[field.kind]) for field in measurement.fields]
     for measurement in MEASUREMENTS.values()
 }
+_ABSENT: dict[str, frozenset[str]] = {
+    name: frozenset(field.name for field in msgspec.structs.fields(each.record) if field.default is msgspec.UNSET)
+    for name, each in MEASUREMENTS.items()
+}  # what is left out of a record, and not null
 
 
 def decode_row(name: str, row: Mapping[str, Any]) -> AnyRecord | None:
@@ -190,8 +194,12 @@ def decode_row(name: str, row: Mapping[str, Any]) -> AnyRecord | None:
     values: dict[str, Any] = {tag: decode_tag(row[tag]) for tag in ("meter_point", *measurement.tags)}
     nulls = row[NULLS]
     for field in measurement.fields:
-        absent = field.nullable and f",{field.name}," in nulls
-        values[field.attribute] = None if absent else _DECODERS[field.kind](row[field.name])
+        if not (field.nullable and f",{field.name}," in nulls):
+            values[field.attribute] = _DECODERS[field.kind](row[field.name])
+        elif field.attribute not in _ABSENT[name]:
+            values[field.attribute] = None
+    encoded = zip(measurement.record.__struct_fields__, measurement.record.__struct_encode_fields__, strict=True)
+    named = {name_in_json: values[attribute] for attribute, name_in_json in encoded if attribute in values}
     # Checks the names of kinds, and makes tuples of lists.
-    record: AnyRecord = msgspec.convert({"record": name, **values}, AnyRecord)
+    record: AnyRecord = msgspec.convert({"record": name, **named}, AnyRecord)
     return record

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from metering.ledger import Day, Reconciliation, Record, Rejected, Tolerance
+from metering.ledger import CheckReadFound, Day, ReadError, Reconciliation, Record, Rejected, Tolerance
 
 
 class Kind(Enum):
@@ -28,7 +28,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Field:
-    """One field: the record's attribute, its name in InfluxDB, what it is, and whether the attribute can be null."""
+    """One field: the record's attribute, its name in InfluxDB, what it is, and whether the attribute can be null or absent."""
 
     attribute: str
     name: str
@@ -103,11 +103,39 @@ MEASUREMENTS: dict[str, Measurement] = {
         Tolerance,
         ("check",),
         (
-            Field("gas_day", "gas_day", Kind.DAY),
+            Field("gas_day", "gas_day", Kind.DAY, nullable=True),
+            Field("from_", "from", Kind.DAY, nullable=True),
+            Field("until", "until", Kind.DAY, nullable=True),
             Field("a", "a_litres", Kind.LITRES),
             Field("b", "b_litres", Kind.LITRES),
             Field("deviation", "deviation_millionths", Kind.MILLIONTHS, nullable=True),
             Field("within", "within", Kind.BOOLEAN),
+        ),
+    ),
+    "check_read": Measurement(
+        CheckReadFound,
+        (),
+        (
+            Field("gas_day", "gas_day", Kind.DAY),
+            Field("from_", "from", Kind.DAY),
+            Field("check_m3", "check_litres", Kind.LITRES),
+            Field("check_kwh", "check_wh", Kind.WATT_HOURS),
+            Field("previous_kwh", "previous_wh", Kind.WATT_HOURS),
+            Field("difference_kwh", "difference_wh", Kind.WATT_HOURS),
+            Field("reconciled", "reconciled", Kind.BOOLEAN),
+        ),
+    ),
+    "read_error": Measurement(
+        ReadError,
+        ("user",),
+        (
+            Field("gas_day", "gas_day", Kind.DAY),
+            Field("state", "state", Kind.TEXT),
+            Field("due", "due_us", Kind.INSTANT, nullable=True),
+            Field("volume_m3", "volume_litres", Kind.LITRES, nullable=True),
+            Field("inspection_cost", "inspection_cost", Kind.TEXT, nullable=True),
+            Field("expert_cost", "expert_cost", Kind.TEXT, nullable=True),
+            Field("refused", "refused", Kind.TEXT, nullable=True),
         ),
     ),
 }

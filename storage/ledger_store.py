@@ -13,7 +13,7 @@ from typing import Protocol
 from metering.ledger import AnyRecord, Key
 from metering.messages import LedgerMessage
 
-KEY_LENGTHS = {"day": 3, "reconciliation": 4, "rejected": 6, "tolerance": 4}
+KEY_LENGTHS = {"day": 3, "reconciliation": 4, "rejected": 6, "tolerance": 4, "check_read": 3, "read_error": 4}
 
 
 class BadMessage(ValueError):

@@ -16,7 +16,7 @@ import pytest
 from dailyread.cli import COMMANDS, _parser
 from dailyread.jsonlines import BadLine, read_facts, write_record
 from metering.facts import FACT_TYPES, AnyFact
-from metering.ledger import RECORD_TYPES
+from metering.ledger import RECORD_TYPES, Performance
 from metering.replay import latest_us, replay
 from metering.rules import RULES, Rules, Validation, load
 from tests.test_imports import OURS, ROOT
@@ -165,17 +165,28 @@ def test_the_example_of_settings_can_be_used() -> None:
     assert rules.validation[-1].action == {"excess_flow": "flag"}
 
 
-@pytest.mark.parametrize("kind", [*FACT_TYPES, *RECORD_TYPES], ids=lambda kind: str(kind.__struct_config__.tag))
-def test_every_field_of_a_fact_or_record_is_told(kind: type[msgspec.Struct]) -> None:
-    text = FACTS_PAGE.read_text()
-    section = text[text.index(f"\n### `{kind.__struct_config__.tag}`\n") :]
+KINDS = {"Facts": FACT_TYPES, "Records": (*RECORD_TYPES, Performance)}
+
+
+def part(heading: str) -> str:
+    """What the page of facts says under a heading of the second level."""
+    return FACTS_PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [pytest.param(heading, kind, id=kind.__name__) for heading, kinds in KINDS.items() for kind in kinds],
+)
+def test_every_field_of_a_fact_or_record_is_told(heading: str, kind: type[msgspec.Struct]) -> None:
+    section = part(heading).split(f"\n### `{kind.__struct_config__.tag}`\n")[1]
     told = [row.name() for row in rows(section, "field |")]
-    assert told == [name for name in kind.__struct_fields__ if name != "received_at" or kind in RECORD_TYPES]
+    assert told == [name for name in kind.__struct_encode_fields__ if name != "received_at" or heading == "Records"]
 
 
-def test_no_fact_or_record_is_told_that_is_none() -> None:
-    told = re.findall(r"^### `(\w+)`$", FACTS_PAGE.read_text(), re.M)
-    assert told == [str(kind.__struct_config__.tag) for kind in (*FACT_TYPES, *RECORD_TYPES)]
+@pytest.mark.parametrize("heading", KINDS)
+def test_no_fact_or_record_is_told_that_is_none(heading: str) -> None:
+    told = re.findall(r"^### `(\w+)`$", part(heading), re.M)
+    assert told == [str(kind.__struct_config__.tag) for kind in KINDS[heading]]
 
 
 def example() -> list[AnyFact]:

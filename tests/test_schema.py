@@ -16,7 +16,7 @@ from dailyread.jsonlines import write_fact, write_record
 from metering.determine import determine
 from metering.facts import FACT_TYPES
 from metering.gasday import to_us
-from metering.ledger import RECORD_TYPES
+from metering.ledger import RECORD_TYPES, Performance
 from metering.rules import Rules
 from tests.metering.scenarios import Scenario
 
@@ -48,7 +48,10 @@ def test_committed_schema_is_current() -> None:
     assert found == script.documents(), "run `make schema`, and tell the change in CHANGELOG.md"
 
 
-@pytest.mark.parametrize(("name", "field", "kinds"), [("fact", "fact", FACT_TYPES), ("record", "record", RECORD_TYPES)])
+@pytest.mark.parametrize(
+    ("name", "field", "kinds"),
+    [("fact", "fact", FACT_TYPES), ("record", "record", (*RECORD_TYPES, Performance))],
+)
 def test_schema_has_every_kind(name: str, field: str, kinds: tuple[Any, ...]) -> None:
     discriminator = committed(f"{name}.schema.json")["discriminator"]
     assert discriminator["propertyName"] == field

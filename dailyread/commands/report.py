@@ -11,7 +11,7 @@ from pathlib import Path
 from dailyread.report import tables
 from dailyread.report.ledger_lines import Ledger, read_ledger
 from dailyread.report.summary import Summary, latest_instant, summarise
-from metering.ledger import AnyRecord
+from metering.ledger import AnyRecord, day_of
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.sqlite import StoreError
 
@@ -98,7 +98,7 @@ def _summary(records: list[AnyRecord], args: argparse.Namespace) -> Summary:
     first, last = args.first or date.min, args.last or date.max
     if first > last:
         raise ReportError(f"--from {first} is after --to {last}")
-    return summarise((r for r in records if r.meter_point in wanted and first <= r.gas_day <= last), as_of)
+    return summarise((r for r in records if r.meter_point in wanted and first <= day_of(r) <= last), as_of)
 
 
 def _some(names: list[str]) -> str:

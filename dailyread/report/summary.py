@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import Enum
 
 from metering.gasday import GasDays, to_datetime, to_us
-from metering.ledger import AnyRecord, Day, Key, Reconciliation, Rejected, Tolerance
+from metering.ledger import AnyRecord, CheckReadFound, Day, Key, ReadError, Reconciliation, Rejected, Tolerance, day_of
 
 REQUIRED_PER_MILLE = 975  # 5.2.1
 STATUSES = ("actual", "assumed", "deemed", "provisional")
@@ -168,7 +168,7 @@ def summarise(records: Iterable[AnyRecord], as_of: datetime, calendar: GasDays |
         as_of=as_of,
         calendar=calendar,
         meter_points=tuple(sorted({r.meter_point for r in latest.values()})),
-        gas_days=tuple(sorted({r.gas_day for r in latest.values()})),
+        gas_days=tuple(sorted({day_of(r) for r in latest.values()})),
         days={(d.meter_point, d.gas_day): d for d in days},
         sums=_sums_by_status(days),
         determined=_sum((d.determined_m3, d.determined_kwh) for d in days if d.determined_status),
@@ -222,12 +222,12 @@ def _instants(record: AnyRecord, calendar: GasDays) -> list[datetime]:
             return [record.since]
         case Rejected():
             return [record.received_at]
-        case Tolerance():
+        case Tolerance() | CheckReadFound() | ReadError():
             return []
 
 
 def _place(record: AnyRecord) -> tuple[str, date, Key]:
-    return (record.meter_point, record.gas_day, record.key())
+    return (record.meter_point, day_of(record), record.key())
 
 
 def _sum(values: Iterable[tuple[Decimal | None, Decimal | None]]) -> Sum:

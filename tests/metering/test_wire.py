@@ -83,11 +83,11 @@ def test_identity_differs_where_a_value_does() -> None:
 def test_one_broken_fact_leaves_the_others() -> None:
     envelope = msgspec.msgpack.decode(encode_frame([HOURLY, HOURLY], "gw"))
     payload = msgspec.msgpack.decode(envelope[3])
-    payload[1][0] = {"fact": "withdrawn"}
+    payload[1][0] = {"fact": "forgotten"}
     envelope[3] = msgspec.msgpack.encode(payload)
     frame = decode_frame(msgspec.msgpack.encode(envelope))
     assert frame.facts == [msgspec.structs.replace(HOURLY, received_at=None)]
-    assert [(each.number, "withdrawn" in each.reason) for each in frame.broken] == [(0, True)]
+    assert [(each.number, "forgotten" in each.reason) for each in frame.broken] == [(0, True)]
 
 
 def test_an_unknown_version_says_so() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from metering.ledger import AnyRecord, Day, Reconciliation, Rejected, Tolerance
+from metering.ledger import AnyRecord, CheckReadFound, Day, ReadError, Reconciliation, Rejected, Tolerance
 from metering.messages import LedgerMessage, decode_change, encode_change
 from storage.ledger_store import BadMessage, LedgerStore, MemoryLedgerStore
 
@@ -34,6 +35,21 @@ TOLERANCE = Tolerance(
     meter_point="1", gas_day=JAN[0], check="tolerance_1_percent", a=Decimal("97.000"), b=Decimal("100.000"),
     deviation=Decimal("-0.030000"), within=False,
 )  # fmt: skip
+TOLERANCE_OF_CHECK_READ = Tolerance(
+    meter_point="1", from_=JAN[0], until=JAN[1], check="check_read", a=Decimal("97.000"), b=Decimal("0.000"),
+    deviation=None, within=True,
+)  # fmt: skip
+CHECK_READ = CheckReadFound(
+    meter_point="1", gas_day=JAN[1], from_=JAN[0], check_m3=Decimal("11.628"), check_kwh=Decimal("126.100"),
+    previous_kwh=Decimal("100000.500"), difference_kwh=Decimal("-26.000"), reconciled=False,
+)  # fmt: skip
+READ_ERROR = ReadError(
+    meter_point="1", user="Alder Gas", gas_day=JAN[0], state="inspected", due=NOON, volume_m3=None, inspection_cost="user",
+    expert_cost=None, refused=None,
+)  # fmt: skip
+EVERY_KIND: tuple[AnyRecord, ...] = (
+    CHECK_READ, ACTUAL, READ_ERROR, RECONCILIATION, REJECTED, TOLERANCE, TOLERANCE_OF_CHECK_READ,
+)  # fmt: skip  # sorted by key
 
 
 def put(record: AnyRecord, offset: int = 0) -> LedgerMessage:
@@ -71,10 +87,10 @@ class LedgerStoreContract:
         assert list(store.records()) == []
 
     def test_every_kind_of_record_comes_back_exactly_sorted_by_key(self, store: LedgerStore) -> None:
-        store.write([put(TOLERANCE), put(REJECTED), put(ACTUAL), put(RECONCILIATION)])
+        store.write([put(record) for record in reversed(EVERY_KIND)])
         found = list(store.records())
-        assert found == [ACTUAL, RECONCILIATION, REJECTED, TOLERANCE]
-        assert msgspec.json.encode(found) == msgspec.json.encode([ACTUAL, RECONCILIATION, REJECTED, TOLERANCE])
+        assert found == list(EVERY_KIND)
+        assert msgspec.json.encode(found) == msgspec.json.encode(EVERY_KIND)
 
     def test_keys_sort_as_text_by_kind_meter_point_day_and_the_rest(self, store: LedgerStore) -> None:
         points = ["10", "9", "a", "A", "é", "1"]
@@ -111,7 +127,7 @@ class LedgerStoreContract:
         assert list(store.records()) == [ACTUAL]
 
     def test_a_void_takes_the_record_away_until_a_later_one(self, store: LedgerStore) -> None:
-        for record in (ACTUAL, RECONCILIATION, REJECTED, TOLERANCE):
+        for record in EVERY_KIND:
             store.write([put(record, 1)])
             store.write([void(record, 2)])
             assert list(store.records()) == []
@@ -134,6 +150,12 @@ class LedgerStoreContract:
         assert list(store.records(last_day=JAN[0])) == [records[0], records[9]]
         assert list(store.records("1", first_day=JAN[1], last_day=JAN[1])) == [records[1], RECONCILIATION]
         assert list(store.records("3")) == []
+        store.write([put(TOLERANCE_OF_CHECK_READ)])
+        assert list(store.records("1", first_day=JAN[1], last_day=JAN[1])) == [
+            records[1],
+            RECONCILIATION,
+            TOLERANCE_OF_CHECK_READ,
+        ]
         assert list(store.records(first_day=JAN[3], last_day=JAN[2])) == []
 
     def test_days_across_the_clock_change_are_days_of_their_own(self, store: LedgerStore) -> None:
@@ -187,6 +209,7 @@ TEXT = st.text(max_size=6)
 DAYS = st.sampled_from(JAN[:3])
 INSTANTS = st.integers(-(2**52), 2**52).map(lambda us: NOON + timedelta(microseconds=us))
 THREE_PLACES = st.integers(-(2**60), 2**60).map(lambda count: Decimal(count).scaleb(-3))
+SIX_PLACES = st.integers(-(2**60), 2**60).map(lambda count: Decimal(count).scaleb(-6))
 INDEXES = st.one_of(st.none(), st.integers(0, 10**18))
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
@@ -210,8 +233,20 @@ RECORDS: st.SearchStrategy[AnyRecord] = st.one_of(
         detail=TEXT, received_at=INSTANTS,
     ),
     st.builds(
-        Tolerance, meter_point=POINTS, gas_day=DAYS, a=THREE_PLACES, b=THREE_PLACES,
-        deviation=st.none() | st.integers(-(2**60), 2**60).map(lambda count: Decimal(count).scaleb(-6)),
+        Tolerance, meter_point=POINTS, gas_day=DAYS, from_=st.just(UNSET), until=st.just(UNSET), a=THREE_PLACES,
+        b=THREE_PLACES, deviation=st.none() | SIX_PLACES,
+    ),
+    st.builds(
+        Tolerance, meter_point=POINTS, gas_day=st.just(UNSET), from_=DAYS, until=DAYS, a=THREE_PLACES, b=THREE_PLACES,
+        deviation=st.none() | SIX_PLACES,
+    ),
+    st.builds(
+        CheckReadFound, meter_point=POINTS, gas_day=DAYS, from_=DAYS, check_m3=THREE_PLACES, check_kwh=THREE_PLACES,
+        previous_kwh=THREE_PLACES, difference_kwh=THREE_PLACES,
+    ),
+    st.builds(
+        ReadError, meter_point=POINTS, user=TEXT, gas_day=DAYS, due=st.none() | INSTANTS, volume_m3=st.none() | THREE_PLACES,
+        refused=st.none() | TEXT,
     ),
 )  # fmt: skip
 MESSAGES = st.lists(

@@ -15,9 +15,8 @@ from storage.influx_lines import CannotWrite, Lines, decode_row, decode_tag, enc
 from storage.influx_schema import MEASUREMENTS, NULLS, OFFSET, PARTITION, VOID
 from tests.storage.ledger_contract import (
     ACTUAL,
+    EVERY_KIND,
     MESSAGES,
-    RECONCILIATION,
-    REJECTED,
     TEXT,
     TOLERANCE,
     changed,
@@ -76,7 +75,7 @@ def test_usual_names_stand_as_they_are(text: str) -> None:
     assert encode_tag(text) == text
 
 
-@pytest.mark.parametrize("record", [ACTUAL, RECONCILIATION, REJECTED, TOLERANCE])
+@pytest.mark.parametrize("record", EVERY_KIND)
 def test_the_table_has_every_attribute_of_a_record_once_and_says_which_can_be_null(record: AnyRecord) -> None:
     name = record.key()[0]
     measurement = MEASUREMENTS[name]
@@ -85,14 +84,14 @@ def test_the_table_has_every_attribute_of_a_record_once_and_says_which_can_be_nu
     assert sorted(held) == sorted(record.__struct_fields__)
     annotations = {key: str(value) for key, value in type(record).__annotations__.items()}
     for field in measurement.fields:
-        assert field.nullable == ("None" in annotations[field.attribute]), field
+        assert field.nullable == bool({"None", "UnsetType"} & {*annotations[field.attribute].split(" | ")}), field
     names = [field.name for field in measurement.fields]
     assert len({*names, VOID, NULLS, PARTITION, OFFSET}) == len(names) + 4
 
 
 def test_every_field_is_written_or_named_as_null_each_time() -> None:
     bare = changed(ACTUAL, start_index=None, volume_m3=None, valid_at=None)
-    for record in (ACTUAL, bare, RECONCILIATION, REJECTED, TOLERANCE):
+    for record in (*EVERY_KIND, bare):
         name, row, _ = parsed(LINES.line(put(record)))
         nulls = row[NULLS].strip(",").split(",") if row[NULLS] != "," else []
         assert {*row, *nulls} >= {field.name for field in MEASUREMENTS[name].fields}

@@ -16,10 +16,9 @@ from storage.ledger_sqlite import SqliteLedgerStore
 from storage.ledger_store import KEY_LENGTHS, LedgerStore, MemoryLedgerStore
 from tests.storage.ledger_contract import (
     ACTUAL,
+    EVERY_KIND,
     MESSAGES,
-    RECONCILIATION,
     REJECTED,
-    TOLERANCE,
     LedgerStoreContract,
     changed,
     folded,
@@ -43,7 +42,7 @@ class TestSqlite(LedgerStoreContract):
 
 
 def test_the_lengths_of_keys_are_those_of_the_records() -> None:
-    keys = [record.key() for record in (ACTUAL, RECONCILIATION, REJECTED, TOLERANCE)]
+    keys = [record.key() for record in EVERY_KIND]
     assert {key[0]: len(key) for key in keys} == KEY_LENGTHS
 
 
