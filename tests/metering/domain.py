@@ -11,11 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from metering.determine import determine
-from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered, Tick
+from metering.facts import (
+    AnyFact,
+    BypassUsed,
+    CalorificValue,
+    EquipmentFault,
+    MeterFitted,
+    MeterRemoved,
+    Readings,
+    Registered,
+    Tick,
+    Withdrawn,
+)
 from metering.gasday import GasDays, to_datetime, to_us
 from metering.ledger import Day, Reconciliation, Rejected, Tolerance
 from metering.replay import Ledger, replay, shuffled
@@ -25,6 +36,7 @@ LONDON = ZoneInfo("Europe/London")
 DAYS = GasDays()
 RULES = Rules()
 LONG_AFTER = timedelta(days=13)
+HOUR = timedelta(hours=1)
 
 
 def local(text: str | datetime) -> datetime:
@@ -69,14 +81,9 @@ class Site:
         self.facts: list[AnyFact] = []
         self.register(registered, known=known, aq=aq, users=users)
         if index is not None:
-            self.facts.append(
-                MeterFitted(
-                    meter_point="MP", meter="M", at=start(registered) if fitted is None else local(fitted), index=index,
-                    digits=digits, m3_per_tick=Decimal(tick), conversion_factor=None if factor is None else Decimal(factor),
-                    q_max_m3_per_h=Decimal(q_max), received_at=local(known),
-                    unconverted_digits=unconverted[0] if unconverted else None,
-                    unconverted_m3_per_tick=Decimal(unconverted[1]) if unconverted else None,
-                )
+            self.fit(
+                start(registered) if fitted is None else fitted, index, meter="M", known=known, digits=digits, tick=tick,
+                factor=factor, q_max=q_max, unconverted=unconverted,
             )  # fmt: skip
         for n in range(values or 0):
             self.value(later(registered, n), value, received=known)
@@ -89,6 +96,51 @@ class Site:
             equipment=equipment, received_at=local(known),
         )  # fmt: skip
         self.facts.append(registered)
+
+    def fit(
+        self, at: str | datetime, index: int, *, meter: str = "N", known: str | datetime | None = None, digits: int = 6,
+        tick: str = "1", factor: str | None = None, q_max: str = "1000", unconverted: tuple[int, str] | None = None,
+    ) -> None:  # fmt: skip
+        """A meter is fitted, by default N of 6 digits of 1 m³, and we are told an hour later unless `known` says when."""
+        fitted = MeterFitted(
+            meter_point="MP", meter=meter, at=local(at), index=index, digits=digits, m3_per_tick=Decimal(tick),
+            conversion_factor=None if factor is None else Decimal(factor), q_max_m3_per_h=Decimal(q_max),
+            received_at=local(at) + HOUR if known is None else local(known),
+            unconverted_digits=unconverted[0] if unconverted else None,
+            unconverted_m3_per_tick=Decimal(unconverted[1]) if unconverted else None,
+        )  # fmt: skip
+        self.facts.append(fitted)
+
+    def remove(self, at: str | datetime, index: int, *, meter: str = "M", known: str | datetime | None = None) -> None:
+        """A meter is removed, and we are told an hour later unless `known` says when."""
+        received = local(at) + HOUR if known is None else local(known)
+        self.facts.append(MeterRemoved(meter_point="MP", meter=meter, at=local(at), index=index, received_at=received))
+
+    def bypass(self, at: str, until: str | datetime, m3: str, *, known: str | datetime) -> None:
+        """Gas went by the by-pass: so much, by estimate."""
+        used = BypassUsed(
+            meter_point="MP", at=local(at), until=local(until), estimated_m3=Decimal(m3), received_at=local(known)
+        )  # fmt: skip
+        self.facts.append(used)
+
+    def withdraw(self, day: str, *, received: str | datetime, meter: str = "M") -> None:
+        """An operator takes out what was received so far of a meter's Day."""
+        withdrawn = Withdrawn(
+            meter_point="MP", meter=meter, gas_day=gas_day(day), reason="wrong meter read", by="an operator",
+            received_at=local(received),
+        )  # fmt: skip
+        self.facts.append(withdrawn)
+
+    def fault(
+        self, from_: str | datetime, until: str | datetime | None, *, known: str | datetime,
+        part: Literal["capture", "comms"] = "capture",
+    ) -> None:  # fmt: skip
+        """Equipment did not work, by default the part that captures the index; `until` None while it lasts."""
+        fault = EquipmentFault(
+            meter_point="MP", part=part, from_=local(from_), until=None if until is None else local(until),
+            received_at=local(known),
+        )  # fmt: skip
+        self.facts.append(fault)
 
     def value(self, day: str, mj_per_m3: str, *, received: str, ldz: str = "EA") -> None:
         known = CalorificValue(ldz=ldz, gas_day=gas_day(day), mj_per_m3=Decimal(mj_per_m3), received_at=local(received))
@@ -106,10 +158,14 @@ class Site:
         )  # fmt: skip
         self.facts.append(fact)
 
-    def days(self, first: str, boundaries: Sequence[int]) -> None:
+    def days(self, first: str, boundaries: Sequence[int], *, meter: str = "M") -> None:
         """A batch of its two boundary readings for each Day from `first` on, all in time."""
         for n in range(len(boundaries) - 1):
-            self.read(later(first, n), boundaries[n : n + 2])
+            self.read(later(first, n), boundaries[n : n + 2], meter=meter)
+
+    def index(self, at: str | datetime, index: Any, day: str, *, received: str | datetime, meter: str = "M") -> None:
+        """One reading of a Day, at an instant."""
+        self.read(day, [index], at=[local(at)], received=received, meter=meter)
 
     def tick(self, now: str) -> None:
         self.facts.append(Tick(now=local(now), received_at=local(now)))
@@ -168,6 +224,23 @@ class View:
         """What the Days were closed out with, or are worth now, in m³."""
         found = [self.day(later(first, n)).volume_m3 for n in range(days)]
         return [None if each is None else str(each) for each in found]
+
+    def how(self, first: str, days: int) -> list[str | None]:
+        """How each Day was determined, if it was."""
+        return [self.day(later(first, n)).determined_status for n in range(days)]
+
+    def reconciled(self, first: str, days: int) -> list[str | None]:
+        """The reconciliation volumes of the Days, in m³."""
+        found = [self.reconciliation(later(first, n)) for n in range(days)]
+        return [None if each is None else str(each.volume_m3) for each in found]
+
+    def final(self, first: str, days: int) -> str:
+        """What the Days' final volumes sum to, in m³: what was determined, else what they were closed out with."""
+        records = [self.day(later(first, n)) for n in range(days)]
+        volumes = [each.volume_m3 if each.determined_m3 is None else each.determined_m3 for each in records]
+        assert None not in volumes
+        assert all(each.closed_out for each in records)
+        return str(sum(each for each in volumes if each is not None))
 
     def determined(self, first: str, days: int) -> list[str | None]:
         found = [self.day(later(first, n)).determined_m3 for n in range(days)]
