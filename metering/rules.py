@@ -57,7 +57,8 @@ def _at_least(field: str, value: int | Decimal, least: int) -> None:
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The validation rules from the Gas Day `since` on: the actions that differ from the table's, and the parameters."""
+    """The validation rules from the Gas Day `since` on: the actions that differ from the table's, and the parameters; and from
+    how great a difference on a check read is shared out (4.7.4)."""
 
     since: date = date(1, 1, 1)
     action: dict[str, Action] = {}
@@ -70,6 +71,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unusual_factor: Decimal = Decimal(5)
     stuck_days: int = 7
     stuck_ticks: int = 10
+    check_read_threshold_kwh: Decimal = Decimal(100_000)
 
     def __post_init__(self) -> None:
         for rule, action in self.action.items():
@@ -85,6 +87,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         _at_least("stuck_days", self.stuck_days, 1)
         for field in ("excess_factor", "tolerance", "convertor_ratio_min", "convertor_ratio_max", "unusual_factor"):
             _at_least(field, getattr(self, field), 0)
+        _at_least("check_read_threshold_kwh", self.check_read_threshold_kwh, 0)
         if self.convertor_ratio_min > self.convertor_ratio_max:
             raise ValueError(f"convertor_ratio_min: {self.convertor_ratio_min} is above convertor_ratio_max")
 
