@@ -184,6 +184,17 @@ class Site:
         return self.ledger(as_of).day(day)
 
 
+WEEK = (0, 100, 210, 330, 430, 500, 560, 620)  # indexes at the starts of 1 to 8 January 2026: 10, 11, 12, 10, 7, 6 and 6 m³
+
+
+def a_week_read(**more: Any) -> Site:
+    """A point registered on 1 January 2026 whose first week was read in time; then nothing. So 8 to 14 January, where they
+    fail, are assumed to be 10, 11, 12, 10, 7, 6 and 6 m³; 8 January is closed out at 05:00 on the 14th."""
+    site = Site("2026-01-01", **more)
+    site.days("2026-01-01", WEEK)
+    return site
+
+
 class View:
     """A ledger, to look up what a test asks for."""
 
