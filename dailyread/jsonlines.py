@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
+from dailyread.mistakes import mistake
 from metering.facts import AnyFact, Fact
-from metering.ledger import AnyRecord
+from metering.ledger import AnyRecord, Performance
 
 _decode_fact = msgspec.json.Decoder(AnyFact).decode
 _encode = msgspec.json.Encoder(decimal_format="string").encode
@@ -35,7 +37,7 @@ def read_facts(lines: Iterable[bytes], *, received: bool = True) -> Iterator[Any
         try:
             fact: AnyFact = _decode_fact(line)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            yield BadLine(number, str(error))
+            yield BadLine(number, mistake(line, error))
             continue
         if received and fact.received_at is None:
             yield BadLine(number, "received_at: missing; an RFC 3339 instant with an offset is needed")
@@ -50,17 +52,17 @@ def write_fact(fact: Fact) -> bytes:
     return _encode(fact)
 
 
-def write_record(record: AnyRecord) -> bytes:
+def write_record(record: AnyRecord | Performance) -> bytes:
     """A ledger record as one line, without its end: keys in the order of the record's fields, instants in UTC."""
     return _encode(record)
 
 
-def in_order(records: Iterable[AnyRecord]) -> list[bytes]:
+def in_order(records: Iterable[AnyRecord | Performance]) -> list[bytes]:
     """The records as lines, sorted by record, meter point, Gas Day, user, month, kind, and then the whole line."""
     lines = [(_sort_key(record), write_record(record)) for record in records]
     return [line for _, line in sorted(lines)]
 
 
-def _sort_key(record: AnyRecord) -> tuple[str, ...]:
-    fields = ("meter_point", "gas_day", "user", "month", "kind")
-    return (str(record.__struct_config__.tag), *(str(getattr(record, field, "")) for field in fields))
+def _sort_key(record: AnyRecord | Performance) -> tuple[str, ...]:
+    values = (getattr(record, field, UNSET) for field in ("meter_point", "gas_day", "user", "month", "kind"))
+    return (str(record.__struct_config__.tag), *("" if value is UNSET else str(value) for value in values))

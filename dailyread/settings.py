@@ -13,6 +13,8 @@ import os
 import tomllib
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -190,7 +192,7 @@ class _Reader:
 
     def _from_environment(self, kind: Any, name: str, path: tuple[str, ...]) -> Any:
         text = self.environ[name]
-        item = _item_type(kind)
+        item = item_type(kind)
         if item is None:
             return self._value(kind, text, path, name)
         if _table_type(item) is None:
@@ -202,7 +204,7 @@ class _Reader:
             return None
 
     def _value(self, kind: Any, value: Any, path: tuple[str, ...], name: str) -> Any:
-        item = _item_type(kind)
+        item = item_type(kind)
         table = _table_type(item) if item is not None else None
         if table is not None:
             return self._tables(table, value, path, name)
@@ -289,6 +291,9 @@ def allowed(kind: Any) -> str:
         float: "a number",
         str: "text",
         bool: "true or false",
+        Decimal: 'a decimal number, such as "11.628"',
+        date: "a date, such as 2026-01-31",
+        datetime: "an instant, such as 2026-01-31T05:00:00Z",
         Path: "a path",
         NameOrFile: "a name, or the path of a .toml file",
         Secret: "a secret",
@@ -307,6 +312,8 @@ def _bounds(notes: Sequence[Any]) -> str:
             words += f", above {note.gt}"
         if note.le is not None:
             words += f", at most {note.le}"
+        if note.lt is not None:
+            words += f", below {note.lt}"
         if note.min_length is not None:
             words += ", not empty" if note.min_length == 1 else f", at least {note.min_length} long"
         if note.max_length is not None:
@@ -316,27 +323,29 @@ def _bounds(notes: Sequence[Any]) -> str:
     return words
 
 
-def _choices(kind: Any) -> tuple[Any, ...]:
+def choices(kind: Any) -> tuple[Any, ...]:
+    """What a type may be, but for null."""
     if get_origin(kind) in (Union, types.UnionType):
         return tuple(choice for choice in get_args(kind) if choice is not type(None))
     return (kind,)
 
 
 def _table_type(kind: Any) -> type[Table] | None:
-    for choice in _choices(kind):
+    for choice in choices(kind):
         if isinstance(choice, type) and issubclass(choice, Table):
             return choice
     return None
 
 
-def _item_type(kind: Any) -> Any:
+def item_type(kind: Any) -> Any:
+    """The type of what stands in a list; None where the type is no list."""
     if get_origin(kind) is Annotated:
-        return _item_type(get_args(kind)[0])
+        return item_type(get_args(kind)[0])
     return get_args(kind)[0] if get_origin(kind) is tuple else None
 
 
 def _is_secret(kind: Any) -> bool:
-    return Secret in _choices(kind)
+    return Secret in choices(kind)
 
 
 def _shown(value: Any) -> str:

@@ -352,9 +352,9 @@ class Excluded(Fact, tag="excluded", frozen=True, kw_only=True):
     until: date | None = None
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.from_)
+        _a_gas_day(self.from_, "from")
         if self.until is not None:
-            _a_gas_day(self.until)
+            _a_gas_day(self.until, "until")
             if self.until < self.from_:
                 raise ValueError(f"until: {self.until} is before `from`, {self.from_}")
 
@@ -450,9 +450,9 @@ def meter_point_of(fact: object) -> str | None:
     return getattr(fact, "meter_point", None)
 
 
-def _a_gas_day(day: date) -> None:
+def _a_gas_day(day: date, field: str = "gas_day") -> None:
     if not FIRST_GAS_DAY <= day <= LAST_GAS_DAY:
-        raise ValueError(f"gas_day: {day} is not between {FIRST_GAS_DAY} and {LAST_GAS_DAY}")
+        raise ValueError(f"{field}: {day} is not between {FIRST_GAS_DAY} and {LAST_GAS_DAY}")
 
 
 def _an_instant(field: str, at: datetime) -> None:

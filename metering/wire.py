@@ -276,12 +276,14 @@ def _pack(fact: AnyFact) -> _Packed:
 
 
 def _columns(fact: Readings) -> tuple[int, int | tuple[int, ...]]:
+    if not fact.index:
+        return 0, 0
     if fact.at is None:
         first_at = fact.first_at or datetime.fromtimestamp(0, UTC)
         return to_us(first_at), (fact.interval_s or 0) * SECOND_US if len(fact.index) > 1 else 0
     instants = [to_us(at) for at in fact.at]
     if len(instants) < 2:
-        return (instants[0] if instants else 0), 0
+        return instants[0], 0
     steps = tuple(after - before for before, after in pairwise(instants))
     if steps[0] >= SECOND_US and steps[0] % SECOND_US == 0 and steps.count(steps[0]) == len(steps):
         return instants[0], steps[0]

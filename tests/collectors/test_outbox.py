@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,10 +19,14 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from collectors.outbox import FACT_BYTES_MAX, Outbox, OutboxError, OutboxFull
 from metering.facts import AnyFact, CalorificValue, PollFailed, Readings
+from metering.wire import canonical
 from tests.collectors.small_disk import small_disk
+from tests.metering.any_fact import FACTS
 
 NOW = datetime(2026, 3, 1, 5, 0, 7, tzinfo=UTC)
 DAY = date(2026, 2, 28)
@@ -59,6 +64,17 @@ def test_facts_come_out_in_order_with_the_instant_they_were_put(outbox: Outbox) 
     assert stored[1].fact == value
     assert outbox.pending(1) == stored[:1]
     assert outbox.pending(10, after=stored[0].id) == stored[1:]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(FACTS, min_size=1, max_size=6))
+def test_any_fact_comes_out_as_it_was_put_over_a_restart(facts: list[AnyFact]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "outbox.db"
+        with closing(Outbox(path, "gw")) as outbox:
+            outbox.put(facts, NOW)
+        with closing(Outbox(path, "gw")) as outbox:
+            assert [canonical(entry.fact) for entry in outbox.pending(10)] == [canonical(fact) for fact in facts]
 
 
 def test_sequence_is_contiguous_per_meter_point_over_restarts_and_acknowledgements(path: Path) -> None:

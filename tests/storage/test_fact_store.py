@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.facts import (
+    FACT_TYPES,
     FIRST_GAS_DAY,
     LAST_GAS_DAY,
     AnyFact,
@@ -30,6 +31,7 @@ from metering.facts import (
 from metering.wire import decode_fact, encode_fact
 from storage.fact_store import FactStore, MemoryFactStore, OffsetGap, SqliteFactStore, fact_store_path
 from storage.sqlite import StoreError
+from tests.metering.any_fact import of_kind
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Make = Callable[[Path], FactStore]
@@ -155,7 +157,10 @@ READINGS = st.builds(
     INSTANTS,
 )
 VALUES = st.builds(calorific, st.sampled_from(LDZS), st.integers(1, 31), INSTANTS)
-FRAMES = st.lists(st.lists(st.one_of(REGISTERED, READINGS, VALUES), max_size=4), max_size=8)
+OTHERS = st.one_of(*(of_kind(kind) for kind in FACT_TYPES if "meter_point" in kind.__struct_fields__)).map(
+    lambda fact: msgspec.structs.replace(fact, meter_point=POINTS[0], received_at=fact.received_at or NOON)  # type: ignore[arg-type]
+)
+FRAMES = st.lists(st.lists(st.one_of(REGISTERED, READINGS, VALUES, OTHERS), max_size=4), max_size=8)
 
 
 def as_packed(fact: AnyFact) -> AnyFact:
