@@ -1,4 +1,5 @@
-"""The rules in force: the calendar's settings and the validation rules with their actions and parameters, dated by Gas Day.
+"""The rules in force: the calendar's settings, the validation rules with their actions and parameters, and the standard of
+performance with its charges, dated by Gas Day.
 
 `RULES` is the table of validation rules, in the order in which a ledger names them. A TOML file may change a rule's action
 and parameters from a Gas Day on (`load`); entries of the past stay as they are.
@@ -46,6 +47,7 @@ RULES = (
 RULE_IDS = tuple(rule.id for rule in RULES)
 TOO_OLD = "too_old"  # no rule of validation: what lies further back than the history that is kept is not looked at
 CLAUSES = {rule.id: rule.clause for rule in RULES} | {TOO_OLD: "1.5"}
+GBP_MAX = 1_000_000  # a charge, for one reading or Day
 ALWAYS_REJECT = frozenset({"malformed", "conflicting_reading"})
 
 
@@ -96,9 +98,38 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.action.get(rule, RULES[RULE_IDS.index(rule)].action) == "reject"
 
 
+class Standard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The standard of providing readings to Users, and what missing it costs, from the Gas Day `since` on (5.2).
+
+    For a month that holds on its first Day: `required`, the share of Days (5.2.1), and `shortfall_gbp`, for each reading
+    short of it (5.2.2; unset: no money is shown). For a Day: `consecutive_gbp` is due for each further failing Day of an item
+    of equipment, after `consecutive_days` in a row (5.2.3); `provided_by` says what it is to provide readings by 11:00: that
+    they were received and Valid, or also published to the User.
+    """
+
+    since: date = date(1, 1, 1)
+    required: Decimal = Decimal("0.975")
+    shortfall_gbp: Decimal | None = None
+    consecutive_days: int = 4
+    consecutive_gbp: Decimal = Decimal(75)
+    provided_by: Literal["received", "published"] = "received"
+
+    def __post_init__(self) -> None:
+        for field in ("required", "consecutive_gbp"):
+            _at_least(field, getattr(self, field), 0)
+        if self.shortfall_gbp is not None:
+            _at_least("shortfall_gbp", self.shortfall_gbp, 0)
+        _at_least("consecutive_days", self.consecutive_days, 1)
+        if self.required > 1 or self.required != round(self.required, 6):
+            raise ValueError(f"required: {self.required} is not a share from 0 to 1 of at most 6 places")
+        for field in ("shortfall_gbp", "consecutive_gbp"):
+            if (getattr(self, field) or 0) > GBP_MAX:
+                raise ValueError(f"{field}: {getattr(self, field)} is more than {GBP_MAX:,} pounds")
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that can be configured of the rules. `validation` is in the order of `since`; on the Gas Days before its first entry
-    the table's own actions and parameters hold."""
+    """All that can be configured of the rules. `validation` and `performance` are in the order of `since`; on the Gas Days
+    before the first entry the defaults hold."""
 
     zone: str = "Europe/London"
     day_starts: tuple[DayStart, ...] = BRITISH_DAY_STARTS
@@ -106,6 +137,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     boundary_s: int = 60
     history_days: int = 2557
     validation: tuple[Validation, ...] = (Validation(),)
+    performance: tuple[Standard, ...] = (Standard(),)
 
     def __post_init__(self) -> None:
         try:
@@ -116,13 +148,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("day_starts: at least one entry is needed")
         _at_least("close_out_days", self.close_out_days, 0)
         _at_least("history_days", self.history_days, 1)
-        since = [entry.since for entry in self.validation]
-        if not since or since != sorted(set(since)):
-            raise ValueError("validation: entries must be in the order of `since`, one a Gas Day")
         if not 0 < self.boundary_s < 1800:
             raise ValueError(f"boundary_s: {self.boundary_s} is not between 1 and 1799")
-        if since[0] != date.min:
+        if _begins_late("validation", [entry.since for entry in self.validation]):
             msgspec.structs.force_setattr(self, "validation", (Validation(), *self.validation))
+        if _begins_late("performance", [entry.since for entry in self.performance]):
+            msgspec.structs.force_setattr(self, "performance", (Standard(), *self.performance))
 
     def calendar(self) -> GasDays:
         """The calendar of Gas Days under these settings."""
@@ -144,6 +175,19 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return self.validation[0]
         found = bisect_right(self.validation, day, key=lambda entry: entry.since.toordinal())
         return self.validation[max(0, found - 1)]
+
+    def standard(self, day: date) -> Standard:
+        """The standard of performance that holds on a Gas Day."""
+        if len(self.performance) == 1:
+            return self.performance[0]
+        return self.performance[bisect_right(self.performance, day, key=lambda entry: entry.since) - 1]
+
+
+def _begins_late(field: str, since: list[date]) -> bool:
+    """Whether Days lie before the first of dated entries; ValueError where the order of these is wrong."""
+    if not since or since != sorted(set(since)):
+        raise ValueError(f"{field}: entries must be in the order of `since`, one a Gas Day")
+    return since[0] != date.min
 
 
 def load(toml: bytes) -> Rules:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import random
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from dailyread.jsonlines import BadLine, in_order, read_facts
 from metering.facts import AnyFact
 from metering.gasday import to_us
+from metering.ledger import AnyRecord, Performance
+from metering.performance import performance
 from metering.replay import latest_us, replay, shuffled
 from metering.rules import Rules, load
 
@@ -43,13 +47,22 @@ def run(args: argparse.Namespace) -> int:
         return 2
     as_of_us = latest_us(facts) if args.as_of is None else to_us(args.as_of)
     if as_of_us is not None:
-        ledger = replay(facts, as_of_us, rules) if args.shuffle is None else shuffled(facts, as_of_us, rules, args.shuffle)
-        for line in in_order(ledger.values()):
+        for line in in_order(_records(facts, as_of_us, rules, args.shuffle)):
             sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
     for each in bad:
         print(f"dailyread replay: {args.facts}: {each}", file=sys.stderr)
     return 2 if bad else 0
+
+
+def _records(facts: Sequence[AnyFact], as_of_us: int, rules: Rules, seed: int | None) -> list[AnyRecord | Performance]:
+    if seed is None:
+        ledger = replay(facts, as_of_us, rules)
+    else:
+        ledger = shuffled(facts, as_of_us, rules, seed)
+        dice = random.Random(seed)
+        facts = dice.sample([*facts, *dice.sample(facts, len(facts) // 5)], len(facts) + len(facts) // 5)
+    return [*ledger.values(), *performance(facts, ledger.values(), as_of_us, rules)]
 
 
 def _facts(path: str) -> tuple[list[AnyFact], list[BadLine]]:

@@ -9,18 +9,20 @@ from decimal import Decimal
 
 import msgspec
 
-from metering.ledger import AnyRecord
+from metering.ledger import AnyRecord, Performance
 
 YEARS = range(1900, 2200)
 MAGNITUDE_MAX = Decimal(10) ** 15
-_DECODER = msgspec.json.Decoder(AnyRecord)
+_DECODER = msgspec.json.Decoder(AnyRecord | Performance)
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The records of the lines that are records; of the others, the line's number from 1 and what is wrong with it."""
+    """The records of the lines that are records, those of Users and months apart; of the others, the line's number from 1 and
+    what is wrong with it."""
 
     records: list[AnyRecord] = field(default_factory=list)
+    performance: list[Performance] = field(default_factory=list)
     bad: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -36,11 +38,14 @@ def read_ledger(lines: Iterable[bytes]) -> Ledger:
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             ledger.bad.append((n, str(error)))
         else:
-            ledger.records.append(record)
+            if isinstance(record, Performance):
+                ledger.performance.append(record)
+            else:
+                ledger.records.append(record)
     return ledger
 
 
-def _check(record: AnyRecord) -> None:
+def _check(record: AnyRecord | Performance) -> None:
     """What the types alone do not say: instants have an offset, numbers are numbers, and all of it can be shown."""
     record.key()  # an index may be nested too deeply to be written
     for name in record.__struct_fields__:
