@@ -12,9 +12,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from metering.batch import BIT, READING_RULES
-from metering.book import ACTUAL, APPORTIONED, NOT_DETERMINED, OPEN, RESTORED, Book
+from metering.book import ACTUAL, APPORTIONED, NOT_DETERMINED, OPEN, RESTORED, WITHDRAWN, Book
 from metering.ledger import Rejected
-from metering.standing import Standing, intervals, offers, stand
+from metering.meters import Meter
+from metering.standing import Offer, Place, Standing, Stood, boundary, inside, intervals, offers, stand, told
 from metering.volumes import apportion
 from metering.wire import PackedReadings
 
@@ -25,28 +26,73 @@ if TYPE_CHECKING:
 def assess(point: Point, changed: set[int]) -> None:
     """Judge the changed batches, find what stands around them, and what follows for the Days."""
     boundaries = _between_fixed(point, min(changed), max(changed) + 1)
-    setting, fitted, fitting = point.reference.setting, point.reference.fitted_day, point.reference.fitting()
-    fixed = {day: start for day in boundaries if (start := point.start(day)) is not None and start.fixed}
-    offered = {
-        boundary: offers(
-            boundary, point.batch(boundary - 1), point.batch(boundary), fitting if boundary == fitted else None,
-            fixed.get(boundary), setting,
-        )
-        for boundary in boundaries
-    }  # fmt: skip
     first, last = boundaries[0], boundaries[-1]
-    stood = stand(offered, fixed, _standing_before(point, first), setting)
-    for boundary in boundaries:
-        start = stood.standing.get(boundary)
-        if start != point.start(boundary):
-            point.book(boundary).start = start
-            point.touch(boundary - 1)
-            for day in range(boundary, boundary + point.rules.stuck_days):
-                point.touch(day)  # `stuck_register` looks that far back
+    starts: dict[int, Standing] = {}
+    places: dict[int, dict[tuple[str, int], Standing]] = {}
+    rejected: dict[int, list[Rejected]] = {}
+    flagged: dict[int, list[Rejected]] = {}
+    for meter in point.reference.meters:
+        stood = _stand(point, meter, boundaries)
+        for place, standing in stood.standing.items():
+            if place.at_us == point.days.start_us(place.judged + 1) and meter.at(place.at_us):
+                starts[place.judged + 1] = standing
+            else:
+                places.setdefault(place.judged, {})[meter.serial, place.at_us] = standing
+        for day, records in stood.rejected.items():
+            rejected.setdefault(day, []).extend(records)
+        for day, records in stood.flagged.items():
+            flagged.setdefault(day, []).extend(records)
+    for day in boundaries:
+        if starts.get(day) != point.start(day):
+            _believe_start(point, day, starts.get(day))
+        held = point.books.get(day)
+        if held is not None and day < last and (held.places or day in places):
+            _believe_places(point, day, held, places.get(day, {}))
     for day in boundaries:
         if day < last and (book := point.books.get(day)) is not None:
-            _judge_day(point, day, book, stood.rejected.get(day, []), stood.flagged.get(day, []))
+            _judge_day(point, day, book, rejected.get(day, []), flagged.get(day, []))
     determine_around(point, first, last)
+
+
+def _stand(point: Point, meter: Meter, boundaries: Sequence[int]) -> Stood:
+    """Which of a meter's readings stand at these boundaries, and at its fitting and removal between them."""
+    days, reference = point.days, point.reference
+    offered: dict[Place, list[Offer]] = {}
+    fixed: dict[Place, Standing] = {}
+    for day in boundaries:
+        if not meter.reads(days.start_us(day)):
+            continue
+        place = boundary(day, days)
+        held = point.standing(meter, place)
+        if held is not None and held.fixed:
+            fixed[place] = held
+        before, after = point.batch(day - 1, meter), point.batch(day, meter)
+        offered[place] = offers(place, before, after, told(meter, place, days), fixed.get(place))
+    for day in reference.changes_of_meter():
+        if boundaries[0] <= day < boundaries[-1]:
+            for place in inside(meter, day, days):
+                held = point.standing(meter, place)
+                if held is not None and held.fixed:
+                    fixed[place] = held
+                offered[place] = told(meter, place, days)
+    return stand(offered, fixed, _standing_before(point, meter, boundaries[0]), reference.setting(meter))
+
+
+def _believe_places(point: Point, day: int, book: Book, places: dict[tuple[str, int], Standing]) -> None:
+    apart = {
+        key: standing for key, standing in book.places.items()
+        if standing.fixed and key not in places and point.meter_reading(*key) is None
+    }  # fmt: skip
+    if places | apart != book.places:  # what is fixed of a meter that we think elsewhere now is kept, should it come back
+        book.places = places | apart
+        point.touch(day)
+
+
+def _believe_start(point: Point, day: int, start: Standing | None) -> None:
+    point.book(day).start = start
+    point.touch(day - 1)
+    for later in range(day, day + point.rules.stuck_days):
+        point.touch(later)  # `stuck_register` looks that far back
 
 
 def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
@@ -57,15 +103,15 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
     whatever was rejected before: the chain with the most readings only gains by it.
     """
     day = readings.gas_day
-    book, register = point.books.get(day), point.reference.setting.register
-    if book is None or book.pieces or book.closed != OPEN or book.start is None or register is None:
+    book, meter = point.books.get(day), point.reference.steady_meter(day)
+    if book is None or book.pieces or book.closed != OPEN or book.start is None or meter is None or book.withdrawn:
         return False
     if not point.appeared(day) or day + point.rules.history_days < (point.last_day or 0):
         return False
     for later, other in point.books.items():
         if later > day and (other.pieces or other.start is not None):
             return False
-    end = _regular_end(point, readings, book.start)
+    end = _regular_end(point, meter, readings, book.start)
     if end is None:
         return False
     book.pieces.append((point.now_us, packed))
@@ -77,11 +123,10 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
     return True
 
 
-def _regular_end(point: Point, readings: PackedReadings, start: Standing) -> Standing | None:
+def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: Standing) -> Standing | None:
     """The end-of-Day reading of a piece that is regular and begins with the standing reading; None for any other."""
-    setting, index, step = point.reference.setting, readings.index, readings.step
-    register = setting.register
-    if register is None or readings.meter != setting.meter or type(step) is not int or step <= 0 or not readings.plain:
+    register, index, step = meter.register, readings.index, readings.step
+    if readings.meter != meter.serial or type(step) is not int or step <= 0 or not readings.plain:
         return None
     last_us = readings.first_us + step * (len(index) - 1)
     if readings.first_us != start.at_us or index[0] != start.ticks or not _spans_day(point, readings, last_us):
@@ -105,22 +150,26 @@ def _spans_day(point: Point, readings: PackedReadings, last_us: int) -> bool:
 
 
 def _judge_day(point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected]) -> None:
-    batch, end = point.batch(day), point.start(day + 1)
-    within = intervals(day, batch, book.start, end, [*rejected, *flagged], point.reference.setting)
-    everything = [*batch.rejected, *rejected, *within.rejected]
-    flags = 0
-    for record in (*rejected, *flagged, *within.rejected, *within.flagged):
+    judged = book.judged(day, point.reference)
+    everything, flags = [*judged.rejected], 0
+    for number, batch in judged.of.items():
+        meter = point.reference.meters[number]
+        within = intervals(day, batch, point.anchors(meter, day), [*rejected, *flagged], point.reference.setting(meter))
+        everything += [*batch.rejected, *within.rejected]
+        for record in (*within.rejected, *within.flagged):
+            flags |= BIT[record.rule]
+    everything += rejected
+    for record in (*rejected, *flagged):
         flags |= BIT[record.rule]
     if everything != book.rejected or flags != book.flagged:
         book.rejected, book.flagged = everything, flags
         point.touch(day)
-    spoiled = batch.spoiled or bool(rejected)
-    _believe_valid(point, day, book, book.start is not None and end is not None and not spoiled)
+    _believe_valid(point, day, book, point.complete(day) and not judged.spoiled and not rejected)
 
 
 def _believe_valid(point: Point, day: int, book: Book, valid: bool) -> None:
     """Valid or not from now on; `valid_at` stays where it was Valid without a break."""
-    if book.closed == ACTUAL:
+    if book.closed in (ACTUAL, WITHDRAWN):
         return
     was, since_us, *_ = point.before.setdefault(day, book.belief())
     at_us = (since_us if was else point.now_us) if valid else None
@@ -141,8 +190,10 @@ def _between_fixed(point: Point, first: int, last: int) -> list[int]:
     return held[low : high + 1]
 
 
-def _standing_before(point: Point, boundary: int) -> Standing | None:
+def _standing_before(point: Point, meter: Meter, boundary: int) -> Standing | None:
     for day in sorted((day for day in point.books if day < boundary), reverse=True):
+        if not meter.at(point.days.start_us(day)):
+            return None
         if (start := point.start(day)) is not None:
             return start
     return None
@@ -157,12 +208,12 @@ def determine_around(point: Point, first: int, last: int) -> None:
     """Determine the Failed Days between the standing readings around these boundaries (4.4.5)."""
     held = sorted(point.books)
     low, high = bisect_left(held, first), bisect_left(held, last)
-    while low > 0 and (low == len(held) or held[low] > first or point.start(held[low]) is None):
+    while low > 0 and (low == len(held) or held[low] > first or not point.bounds(held[low])):
         low -= 1
-    while high < len(held) and point.start(held[high]) is None:
+    while high < len(held) and not point.bounds(held[high]):
         high += 1
     around = held[low:high]
-    stands = [day for day in held[low : high + 1] if point.start(day) is not None]
+    stands = [day for day in held[low : high + 1] if point.bounds(day)]
     for day in around:
         if not stands or day < stands[0] or day >= stands[-1]:
             _believe_determined(point, day, NOT_DETERMINED, None)
@@ -171,17 +222,18 @@ def determine_around(point: Point, first: int, last: int) -> None:
 
 
 def _determine_run(point: Point, first: int, end: int, days: Sequence[int]) -> None:
-    """Determine the Days held from one standing boundary reading to the next: a run, where all are there and failed."""
+    """Determine the Days held from one boundary with a standing reading to the next: a run, where all are there and failed."""
     failed = [book for day in days if (book := point.books[day]).failed_day]
     weights = [book.closed_l for book in failed if book.closed_l is not None]
-    start, stop = point.start(first), point.start(end)
     how = NOT_DETERMINED
     shares: list[int | None] = [None] * len(days)
-    if start is not None and stop is not None and len(failed) == end - first:
-        if len(failed) == 1:
-            how, shares = RESTORED, [point.volume_l(start, stop, first)]
+    volume_l = point.advance_l(first, end) if len(failed) == end - first else None
+    if volume_l is not None:
+        faulty = point.reference.faults and any(point.faulty(day) for day in (first, end))
+        if len(failed) == 1 and not faulty:
+            how, shares = RESTORED, [volume_l]
         elif len(weights) == len(failed):
-            how, shares = APPORTIONED, [*apportion(point.volume_l(start, stop, end - 1), weights)]
+            how, shares = APPORTIONED, [*apportion(volume_l, weights)]
     for day, share in zip(days, shares, strict=True):
         _believe_determined(point, day, how, share)
 

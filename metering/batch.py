@@ -8,7 +8,7 @@ readings with those of other Days are in `standing.py`, those about a whole Day 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -19,6 +19,7 @@ from metering.chain import Admit, Node, standing
 from metering.facts import Readings
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 from metering.ledger import Rejected, Tolerance
+from metering.meters import Meter
 from metering.rules import CLAUSES, RULE_IDS, TOO_OLD, Rules
 from metering.volumes import Register, Verdict
 
@@ -41,15 +42,18 @@ class Reading(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a batch is judged by: the meter (None: none known), from when on, and the registration date."""
+    """What a batch is judged by: the meter (None: none is known), and the registration date."""
 
     meter_point: str
-    meter: str | None
-    fitted_us: int
-    register: Register | None
+    meter: Meter | None
     registered: int | None
     rules: Rules
     days: GasDays
+
+    @property
+    def register(self) -> Register | None:
+        """The meter's register."""
+        return None if self.meter is None else self.meter.register
 
 
 class Batch(NamedTuple):
@@ -76,24 +80,57 @@ class Batch(NamedTuple):
         return self.boundary_rejected or (self.refused and bool(self.start or self.end))
 
 
-def judge(day: int, pieces: Sequence[Readings], setting: Setting) -> Batch:
-    """Judge the pieces of one Day's batch, in the order in which they were received.
+class Judged(NamedTuple):
+    """A Day's batch as judged: of each meter, by its number; what was rejected of meters that are not known; and for the Day
+    as a whole which rules ran and failed, and the comparisons."""
+
+    of: Mapping[int, Batch]
+    rejected: tuple[Rejected, ...] = ()
+    ran: int = 0
+    failed: int = 0
+    tolerances: tuple[Tolerance, ...] = ()
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether a boundary reading of the Day's own batch was rejected, alone or with the whole batch."""
+        return any(batch.spoiled for batch in self.of.values())
+
+
+def judge_day(day: int, pieces: Sequence[Readings], settings: Sequence[Setting]) -> Judged:
+    """Judge the pieces of one Day, in the order in which they were received, each by the setting of its meter.
 
     Pieces of a meter that is not known are rejected and are no part of the Day's batch.
     """
+    batches: dict[int, Batch] = {}
+    for setting in settings:
+        own = [piece for piece in pieces if setting.meter is not None and piece.meter == setting.meter.serial]
+        if own and setting.meter is not None:
+            batches[setting.meter.number] = judge(day, own, setting)
+    known = {setting.meter.serial for setting in settings if setting.meter is not None}
+    foreign = [piece for piece in pieces if piece.meter not in known]
+    rejected = judge(day, foreign, settings[0]).rejected if foreign else ()
+    tolerances: dict[str, Tolerance] = {}
+    ran = failed = 0
+    for batch in batches.values():
+        ran, failed = ran | batch.ran, failed | batch.failed
+        for tolerance in batch.tolerances:  # one record a Day and check: of two meters' that which is not within
+            if tolerance.check not in tolerances or not tolerance.within:
+                tolerances[tolerance.check] = tolerance
+    return Judged(batches, rejected, ran, failed, tuple(tolerances.values()))
+
+
+def judge(day: int, pieces: Sequence[Readings], setting: Setting) -> Batch:
+    """Judge the pieces of one meter's batch of a Day, in the order in which they were received."""
     sorter = _Sorter(day, setting)
-    own = []
     for piece in pieces:
         sorter.take(piece)
-        if piece.meter == setting.meter:
-            own.append(piece)
     batch = sorter.batch()
-    if not own or setting.register is None:
+    if setting.meter is None or all(piece.meter != setting.meter.serial for piece in pieces):
         return batch
     failed, ran = batch.failed, batch.ran
-    if any(FLAG_STATUSES.intersection(piece.status) for piece in own):
+    if any(FLAG_STATUSES.intersection(piece.status) for piece in pieces):
         failed |= BIT["equipment_status"]
-    tolerances, found = _compare(day, own, batch, setting)
+    tolerances, found = _compare(day, pieces, batch, setting)
     ran |= found.ran
     return batch._replace(
         ran=ran, failed=failed | found.failed, tolerances=tolerances, refused=bool(found.rejected),
@@ -132,6 +169,8 @@ class _Sorter:
         self.last_us = self.end_us + tolerance_us
         if setting.registered is not None:
             self.first_us = max(self.first_us, setting.days.start_us(setting.registered) - tolerance_us)
+        meter = setting.meter
+        self.boundaries = [us for us in (self.start_us, self.end_us) if meter is None or meter.reads(us)]
         self.pool: dict[int, Reading] = {}
         self.rejected: dict[tuple[str, int, str], Rejected] = {}
         self.boundary_rejected = False
@@ -140,7 +179,8 @@ class _Sorter:
     def take(self, piece: Readings) -> None:
         received_us = to_us(piece.received_at) if piece.received_at is not None else 0
         refusal, clock = self._refusal(piece, received_us), self._clock(piece)
-        if piece.meter == self.setting.meter:
+        own = self.setting.meter is not None and piece.meter == self.setting.meter.serial
+        if own:
             self.ran |= READING_RULES
         latest: int | None = None
         for n, at in enumerate(piece.instants()):
@@ -151,7 +191,6 @@ class _Sorter:
             if index is None:
                 continue
             reasons = [refusal or self._alone(at_us, index, rising, received_us), clock]
-            own = piece.meter == self.setting.meter
             if piece.source == "on_site":
                 at_us = self._as_on_site(at_us)
             if not any(self._reject(*reason, at_us, index, received_us, own) for reason in reasons if reason):
@@ -167,10 +206,10 @@ class _Sorter:
         setting = self.setting
         if setting.registered is None:
             return "malformed", "the meter point is not registered: no Day for it"
-        if setting.register is None or setting.meter is None:
+        if setting.meter is None:
             return "malformed", f"no meter is fitted; the readings name {piece.meter}"
-        if piece.meter != setting.meter:
-            return "malformed", f"meter {piece.meter} is not known here; {setting.meter} is fitted"
+        if piece.meter != setting.meter.serial:
+            return "malformed", f"meter {piece.meter} is not known here; {setting.meter.serial} is fitted"
         if self.day < setting.days.day_of(received_us) - setting.rules.history_days:
             return TOO_OLD, f"more than {setting.rules.history_days} Days before it was received"
         return None
@@ -193,8 +232,11 @@ class _Sorter:
             return "malformed", "no Day for it: it lies before the registration date"
         if not self.first_us <= at_us <= self.last_us:
             return "malformed", f"no Day for it: {date.fromordinal(self.day)} does not hold this instant"
-        if at_us < self.setting.fitted_us - self.tolerance_us:
-            return "malformed", f"meter {self.setting.meter} was not fitted yet"
+        meter = self.setting.meter
+        if meter is not None and at_us < meter.from_us - self.tolerance_us:
+            return "malformed", f"meter {meter.serial} was not fitted yet"
+        if meter is not None and meter.to_us is not None and at_us > meter.to_us + self.tolerance_us:
+            return "malformed", f"meter {meter.serial} was removed by then"
         if at_us > received_us + self.validation.future_s * SECOND_US:
             return "from_the_future", f"received at {_text(received_us)}, before the instant it is stamped with"
         return None
@@ -228,7 +270,7 @@ class _Sorter:
         key = (rule, at_us, repr(index))
         if key not in self.rejected:
             self.rejected[key] = rejected(self.setting.meter_point, self.day, rule, detail, at_us, index, received_us)
-        if own and (abs(at_us - self.start_us) <= self.tolerance_us or abs(at_us - self.end_us) <= self.tolerance_us):
+        if own and any(abs(at_us - boundary_us) <= self.tolerance_us for boundary_us in self.boundaries):
             self.boundary_rejected = True
         return True
 

@@ -7,42 +7,59 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from metering.batch import Batch, Reading, Setting, judge
-from metering.facts import CalorificValue, MeterFitted, Readings, Registered
+from metering.batch import Judged, Setting, judge_day
+from metering.facts import (
+    AnyFact,
+    BypassUsed,
+    CalorificValue,
+    EquipmentFault,
+    MeterFitted,
+    MeterRemoved,
+    Readings,
+    Registered,
+)
 from metering.gasday import GasDays, to_datetime, to_us
 from metering.ledger import Key, Rejected, Tolerance
+from metering.meters import Meter, in_turn
 from metering.rules import Rules
 from metering.standing import Standing
-from metering.volumes import Register
 from metering.wire import canonical, decode_fact
 
-OPEN, ACTUAL, DEEMED, ASSUMED = range(4)
-NOT_DETERMINED, RESTORED, APPORTIONED = range(3)
+OPEN, ACTUAL, DEEMED, ASSUMED, WITHDRAWN = range(5)  # WITHDRAWN: closed out as actual, on a reading withdrawn since
+NOT_DETERMINED, RESTORED, APPORTIONED, REVISED = range(4)
 DEEMED_DAYS = 7  # the registration date and the six Days after it (4.2.6)
 
+ReferenceFact = Registered | MeterFitted | MeterRemoved | BypassUsed | EquipmentFault
 Belief = tuple[bool, int | None, bool, int, int | None, int | None]
 
 
 class Book:
-    """One Gas Day: its batch, the standing reading of its start, how it was closed out, what was determined later.
+    """One Gas Day: its batch, the standing readings of its start and of meters' changes, how it was closed out, what was
+    determined later.
 
-    `pieces` are the batch's facts as they came: when each was received, and its packed bytes. `batch` is what was judged
-    of them, if it has been; `ran`, `failed` and `tolerances` outlive it. `packed` keeps the state's bytes of a Day that has not
-    changed.
+    `pieces` are the batch's facts as they came: when each was received, and its packed bytes; `withdrawn` are digests of those
+    that were taken back. `batch` is what was judged of them, if it has been; `ran`, `failed` and `tolerances` outlive it.
+    `places` has the standing readings of fittings and removals but those at the Day's start, by the meter and the instant.
+    `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `packed` keeps the state's bytes of a
+    Day that has not changed.
     """
 
     __slots__ = (
-        "batch", "by_11", "closed", "closed_l", "deemed_wh", "determined", "determined_l", "failed", "flagged", "packed",
-        "pieces", "ran", "rejected", "shown", "since_us", "start", "tolerances", "valid", "valid_at_us",
+        "batch", "by_11", "bypass_l", "closed", "closed_l", "deemed_wh", "determined", "determined_l", "failed", "flagged",
+        "packed", "pieces", "places", "ran", "rejected", "shown", "since_us", "start", "tolerances", "valid", "valid_at_us",
+        "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes]] = []
-        self.batch: Batch | None = None
+        self.batch: Judged | None = None
         self.ran = 0
         self.failed = 0
         self.tolerances: tuple[Tolerance, ...] = ()
         self.start: Standing | None = None
+        self.places: dict[tuple[str, int], Standing] = {}
+        self.withdrawn: frozenset[bytes] = frozenset()
+        self.bypass_l = 0
         self.rejected: list[Rejected] = []
         self.flagged = 0
         self.closed = OPEN
@@ -61,10 +78,10 @@ class Book:
         """What is believed of the Day: remembered once an instant, so that `since` and `valid_at` are right."""
         return (self.valid, self.valid_at_us, self.by_11, self.determined, self.determined_l, self.since_us)
 
-    def judged(self, day: int, setting: Setting) -> Batch:
+    def judged(self, day: int, reference: Reference) -> Judged:
         """The batch, judged if it has not been."""
         if self.batch is None:
-            self.batch = judge(day, sorted(self.readings(), key=order), setting)
+            self.batch = judge_day(day, sorted(self.readings(), key=order), reference.settings(day))
             self.ran, self.failed, self.tolerances = self.batch.ran, self.batch.failed, self.batch.tolerances
         return self.batch
 
@@ -80,34 +97,43 @@ class Book:
 
 
 class Reference:
-    """The reference facts of a point as far as they were received: registrations, the meter, calorific values.
-
-    `packed` keeps the state's bytes of the registrations and the meter.
+    """The reference facts of a point as far as they were received: registrations, meters, calorific values, by-pass estimates,
+    faults of the equipment. `packed` keeps the state's bytes of all but the calorific values.
     """
 
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.registrations: list[Registered] = []
-        self.fitted: MeterFitted | None = None
+        self.fitted: list[MeterFitted] = []
+        self.removed: list[MeterRemoved] = []
+        self.bypasses: list[BypassUsed] = []
+        self.faults: list[EquipmentFault] = []
         self.values: dict[tuple[str, int], list[CalorificValue]] = {}
         self.packed: bytes | None = None
         self._of_day: dict[int, Registered | None] = {}
         self._close_out_us: dict[int, int] = {}
-        self._setting: Setting | None = None
+        self._meters: tuple[Meter, ...] | None = None
+        self._settings: tuple[Setting, ...] | None = None
 
-    def take(self, fact: Registered | MeterFitted | CalorificValue) -> bool:
+    def take(self, fact: ReferenceFact | CalorificValue) -> bool:
         """Add a fact, in the order of receipt; whether it changes anything."""
         if isinstance(fact, CalorificValue):
             return self._take_value(fact)
         if isinstance(fact, Registered):
             self.registrations.append(fact)
             self.registrations.sort(key=lambda each: (each.gas_day, *order(each)))
+        elif isinstance(fact, MeterFitted):
+            self.fitted.append(fact)
+        elif isinstance(fact, MeterRemoved):
+            self.removed.append(fact)
+        elif isinstance(fact, BypassUsed):
+            self.bypasses = [each for each in self.bypasses if each.at != fact.at] + [fact]
         else:
-            self.fitted = self._first_meter(fact)
+            self.faults = [each for each in self.faults if (each.part, each.from_) != (fact.part, fact.from_)] + [fact]
         self.packed = None
         self._of_day.clear()
         self._close_out_us.clear()
-        self._setting = None
+        self._meters = self._settings = None
         return True
 
     def _take_value(self, fact: CalorificValue) -> bool:
@@ -118,13 +144,6 @@ class Reference:
         if len(known) > 1:
             known.sort(key=order)
         return True
-
-    def _first_meter(self, fact: MeterFitted) -> MeterFitted:
-        """The meter fitted first; of the same meter and instant the latest received counts."""
-        held = self.fitted
-        if held is None or (held.meter, held.at) == (fact.meter, fact.at):
-            return fact
-        return min(held, fact, key=lambda each: (each.at, order(each)))
 
     def forget_values_before(self, day: int) -> None:
         """Let go of the calorific values of earlier Days."""
@@ -166,34 +185,61 @@ class Reference:
         known = self.values_of(day)
         return known[-1].mj_per_m3 if known else None
 
-    @property
-    def setting(self) -> Setting:
-        """What the batches are judged by."""
-        if self._setting is None:
-            fitted = self.fitted
-            self._setting = Setting(
-                self.meter_point, None if fitted is None else fitted.meter, self.fitted_us,
-                None if fitted is None else Register(fitted), self.registered, self.rules, self.days,
-            )  # fmt: skip
-        return self._setting
+    # --- meters -----------------------------------------------------------------------------------------------------
 
     @property
-    def fitted_day(self) -> int | None:
-        """The Day at whose start the meter counts as fitted (1.4.3(e))."""
-        return None if self.fitted is None else self.days.day_of(to_us(self.fitted.at))
+    def meters(self) -> tuple[Meter, ...]:
+        """The meters in the order of their fitting."""
+        if self._meters is None:
+            self._meters = in_turn(self.fitted, self.removed, self.days, order)
+        return self._meters
 
-    @property
-    def fitted_us(self) -> int:
-        """The instant from which the meter counts as fitted; 0 where none is."""
-        day = self.fitted_day
-        return 0 if day is None else self.days.start_us(day)
-
-    def fitting(self) -> Reading | None:
-        """The index at the fitting, as a reading at the start of its Day."""
-        fitted = self.fitted
-        if fitted is None or fitted.received_at is None:
+    def steady_meter(self, day: int) -> Meter | None:
+        """The meter that has been the only one since before the Day began, and still is; None where there is none such."""
+        if not self.meters:
             return None
-        return Reading(self.fitted_us, fitted.index, to_us(fitted.received_at))
+        last = self.meters[-1]
+        return last if last.to_us is None and (last.number == 0 or last.from_us <= self.days.start_us(day)) else None
+
+    def meter_up_to(self, instant_us: int) -> Meter | None:
+        """The meter in place until an instant."""
+        return next((meter for meter in self.meters if meter.up_to(instant_us)), None)
+
+    def setting(self, meter: Meter | None) -> Setting:
+        """What the batches of a meter are judged by."""
+        if self._settings is None:
+            self._settings = tuple(
+                Setting(self.meter_point, each, self.registered, self.rules, self.days) for each in self.meters
+            )
+        if meter is None:
+            return Setting(self.meter_point, None, self.registered, self.rules, self.days)
+        return self._settings[meter.number]
+
+    def settings(self, day: int) -> list[Setting]:
+        """What the pieces of a Day are judged by: for each serial number the meter in place on it, or nearest to it."""
+        if not self.meters:
+            return [self.setting(None)]
+        start_us, end_us = self.days.start_us(day), self.days.end_us(day)
+        best: dict[str, tuple[int, Meter]] = {}
+        for meter in self.meters:
+            away_us = max(0, meter.from_us - end_us, start_us - (end_us if meter.to_us is None else meter.to_us))
+            if meter.serial not in best or away_us <= best[meter.serial][0]:
+                best[meter.serial] = away_us, meter
+        return [self.setting(meter) for _, meter in best.values()]
+
+    def changes_of_meter(self) -> set[int]:
+        """The Days in which a meter was fitted or removed; a removal at a Day's end is of that Day."""
+        days = self.days
+        fitted = {days.day_of(meter.from_us) for meter in self.meters}
+        return fitted | {days.day_of(meter.to_us - 1) for meter in self.meters if meter.to_us is not None}
+
+    def faulty(self, instant_us: int) -> bool:
+        """Whether what captures the index did not work at an instant (4.4.5)."""
+        return any(
+            fault.part == "capture" and to_us(fault.from_) <= instant_us
+            and (fault.until is None or instant_us < to_us(fault.until))
+            for fault in self.faults
+        )  # fmt: skip
 
     def in_deemed_week(self, day: int) -> bool:
         """Whether the Day is the registration date or one of the six Days after it (4.2.6)."""
@@ -201,6 +247,6 @@ class Reference:
         return registered is not None and registered <= day < registered + DEEMED_DAYS
 
 
-def order(fact: Registered | MeterFitted | CalorificValue | Readings) -> tuple[int, bytes]:
+def order(fact: AnyFact) -> tuple[int, bytes]:
     """The order of facts: by receipt, then by canonical encoding."""
     return (0 if fact.received_at is None else to_us(fact.received_at), canonical(fact))

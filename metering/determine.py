@@ -11,18 +11,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import pairwise
 
-from metering.batch import BIT, Batch, judge
-from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, NOT_DETERMINED, RESTORED, Book, Reference
-from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered
-from metering.gasday import GasDays
-from metering.point import WEEK, Point, received_us
+from metering.batch import BIT, judge_day
+from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, NOT_DETERMINED, RESTORED, WITHDRAWN, Book, Reference
+from metering.facts import AnyFact, CalorificValue, Readings, Withdrawn
+from metering.gasday import GasDays, to_us
+from metering.ledger import Rejected
+from metering.meters import Meter
+from metering.point import REFERENCE, WEEK, Point, received_us
 from metering.records import changes_of
 from metering.replay import FactsByPoint, Ledger, fold, once
 from metering.rules import Rules
-from metering.standing import NO_BATCH, Standing, intervals, offers, stand
-from metering.volumes import apportion, daily_share_wh, volume_of_wh
+from metering.standing import Offer, Place, Standing, Stood, boundary, inside, intervals, offers, stand, told
+from metering.volumes import apportion, daily_share_wh, litres_of, volume_of_wh
 from metering.wire import canonical
 
 
@@ -45,7 +48,8 @@ class _Determination:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.facts = sorted(facts, key=lambda fact: (received_us(fact), canonical(fact)))
         self.kept: dict[int, Book] = {}  # of each Day what stays: its close-out, its beliefs
-        self.fixed: dict[int, Standing] = {}
+        self.fixed: dict[tuple[str, Place], Standing] = {}
+        self.bypassed: set[datetime] = set()
         self.now_us = 0
 
     def ledger(self, as_of_us: int) -> Ledger:
@@ -72,7 +76,7 @@ class _Determination:
     def _reference(self, at_us: int) -> Reference:
         reference = Reference(self.meter_point, self.rules, self.days)
         for fact in self.facts:
-            if received_us(fact) <= at_us and isinstance(fact, (Registered, MeterFitted, CalorificValue)):
+            if received_us(fact) <= at_us and isinstance(fact, (*REFERENCE, CalorificValue)):
                 reference.take(fact)
         return reference
 
@@ -81,51 +85,94 @@ class _Determination:
         self.now_us = at_us
         point = Point(self.meter_point, self.rules, self.days)
         point.reference = self._reference(at_us)
-        pieces: defaultdict[int, list[Readings]] = defaultdict(list)
-        for fact in self.facts:
-            if isinstance(fact, Readings) and received_us(fact) <= at_us:
-                pieces[fact.gas_day.toordinal()].append(fact)
-        self._judge(point, pieces)
+        self._judge(point, self._pieces(at_us))
         for day in sorted(closing):
             self._close_out(point, day)
         self._fill(point)
         self._determine(point)
         return point
 
+    def _pieces(self, at_us: int) -> dict[int, list[Readings]]:
+        """By Day the pieces received by an instant, but for those that were withdrawn after they came."""
+        pieces: defaultdict[int, list[Readings]] = defaultdict(list)
+        withdrawn = [fact for fact in self.facts if isinstance(fact, Withdrawn) and received_us(fact) <= at_us]
+        for fact in self.facts:
+            gone = isinstance(fact, Readings) and any(
+                (each.meter, each.gas_day) == (fact.meter, fact.gas_day) and received_us(fact) < received_us(each)
+                for each in withdrawn
+            )
+            if isinstance(fact, Readings) and received_us(fact) <= at_us and not gone:
+                pieces[fact.gas_day.toordinal()].append(fact)
+        return pieces
+
     def _judge(self, point: Point, pieces: dict[int, list[Readings]]) -> None:
-        """Every batch, what stands at every boundary, and which Days are Valid."""
-        setting, fitted = point.reference.setting, point.reference.fitted_day
-        held = {*pieces, *self.kept, *self.fixed, *([fitted] if fitted is not None else [])}
+        """Every batch, what stands at every boundary, fitting and removal, and which Days are Valid."""
+        reference = point.reference
+        fixed = {day for _, place in self.fixed for day in (place.judged, place.judged + 1)}
+        held = {*pieces, *self.kept, *fixed, *reference.changes_of_meter()}
         books = point.books = {day: Book() for day in sorted({*held, *(day + n for day in held for n in (-1, 1))})}
         for day, book in books.items():
-            book.batch = judge(day, pieces.get(day, []), setting)
+            book.batch = judge_day(day, pieces.get(day, []), reference.settings(day))
             book.ran, book.failed, book.tolerances = book.batch.ran, book.batch.failed, book.batch.tolerances
             self._carry(day, book)
-        fitting = point.reference.fitting()
-        offered = {
-            day: offers(
-                day, self._batch(point, day - 1), self._batch(point, day), fitting if day == fitted else None,
-                self.fixed.get(day), setting,
-            )
-            for day in books
-        }  # fmt: skip
-        stood = stand(offered, self.fixed, None, setting)
-        for day, standing in stood.standing.items():
-            books[day].start = standing
+        self._unfix(point)
+        rejected: defaultdict[int, list[Rejected]] = defaultdict(list)
+        flagged: defaultdict[int, list[Rejected]] = defaultdict(list)
+        for meter in reference.meters:
+            stood = self._stand(point, meter)
+            for place, standing in stood.standing.items():
+                point.keep(meter, place, standing)
+            for day in books:
+                rejected[day] += stood.rejected.get(day, [])
+                flagged[day] += stood.flagged.get(day, [])
         for day, book in books.items():
-            rejected, flagged = stood.rejected.get(day, []), stood.flagged.get(day, [])
-            end = point.start(day + 1)
-            batch = book.batch or NO_BATCH
-            within = intervals(day, batch, book.start, end, [*rejected, *flagged], setting)
-            book.rejected = [*batch.rejected, *rejected, *within.rejected]
-            for record in (*rejected, *flagged, *within.rejected, *within.flagged):
-                book.flagged |= BIT[record.rule]
-            spoiled = batch.spoiled or bool(rejected)
-            self._believe_valid(day, book, book.start is not None and end is not None and not spoiled)
+            self._find_valid(point, day, book, rejected[day], flagged[day])
 
-    def _batch(self, point: Point, day: int) -> Batch:
-        book = point.books.get(day)
-        return NO_BATCH if book is None or book.batch is None else book.batch
+    def _stand(self, point: Point, meter: Meter) -> Stood:
+        offered: dict[Place, list[Offer]] = {}
+        fixed = {place: standing for (serial, place), standing in self.fixed.items() if serial == meter.serial}
+        for day in point.books:
+            place = boundary(day, self.days)
+            if meter.reads(place.at_us):
+                before, after = point.batch(day - 1, meter), point.batch(day, meter)
+                offered[place] = offers(place, before, after, told(meter, place, self.days), fixed.get(place))
+            for place in inside(meter, day, self.days):
+                offered[place] = told(meter, place, self.days)
+        fixed = {place: standing for place, standing in fixed.items() if place in offered}
+        return stand(offered, fixed, None, point.reference.setting(meter))
+
+    def _find_valid(
+        self, point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected]
+    ) -> None:
+        judged = book.judged(day, point.reference)
+        book.rejected = [*judged.rejected, *rejected]
+        found = [*rejected, *flagged]
+        for number, batch in judged.of.items():
+            meter = point.reference.meters[number]
+            within = intervals(day, batch, point.anchors(meter, day), [*rejected, *flagged], point.reference.setting(meter))
+            book.rejected += [*batch.rejected, *within.rejected]
+            found += [*within.rejected, *within.flagged]
+        for record in found:
+            book.flagged |= BIT[record.rule]
+        self._believe_valid(day, book, point.complete(day) and not judged.spoiled and not rejected)
+
+    def _unfix(self, point: Point) -> None:
+        """What was fixed and is withdrawn now stands no more, and the Days that were closed out on it are Failed Days."""
+        now = [fact for fact in self.facts if isinstance(fact, Withdrawn) and received_us(fact) == self.now_us]
+        touched = {boundary(fact.gas_day.toordinal() + n, self.days) for fact in now for n in (0, 1)}
+        for meter in point.reference.meters:
+            for place in touched:
+                held = self.fixed.get((meter.serial, place))
+                if held is None or not meter.reads(place.at_us):
+                    continue
+                batches = [point.batch(day, meter) for day in (place.judged, place.judged + 1)]
+                said = [reading for batch in batches for reading in batch.readings()]
+                said += [offer.reading for offer in told(meter, place, self.days)]
+                if not any((reading.at_us, reading.ticks) == (held.at_us, held.ticks) for reading in said):
+                    del self.fixed[meter.serial, place]
+                    for day, concerned in ((place.judged, meter.up_to(place.at_us)), (place.judged + 1, meter.at(place.at_us))):
+                        if concerned and self.kept[day].closed == ACTUAL:
+                            self.kept[day].closed = WITHDRAWN
 
     def _carry(self, day: int, book: Book) -> None:
         """Take over what stays of the Day from before."""
@@ -134,10 +181,11 @@ class _Determination:
             book.closed, book.closed_l, book.deemed_wh = kept.closed, kept.closed_l, kept.deemed_wh
             book.valid, book.valid_at_us, book.by_11 = kept.valid, kept.valid_at_us, kept.by_11
             book.determined, book.determined_l, book.since_us = kept.determined, kept.determined_l, kept.since_us
+            book.bypass_l = kept.bypass_l
         self.kept[day] = book
 
     def _believe_valid(self, day: int, book: Book, valid: bool) -> None:
-        if book.closed == ACTUAL:
+        if book.closed in (ACTUAL, WITHDRAWN):
             return
         if not (valid and book.valid):
             book.valid_at_us = self.now_us if valid else None
@@ -149,17 +197,29 @@ class _Determination:
         book = point.books.get(day)
         if book is None:
             book = point.books[day] = self.kept[day] = Book()
-        start, end = book.start, point.start(day + 1)
-        if book.valid and start is not None and end is not None:
-            book.closed, book.closed_l = ACTUAL, point.volume_l(start, end, day)
-            self.fixed |= {day: start._replace(fixed=True), day + 1: end._replace(fixed=True)}
-            book.start, point.books[day + 1].start = self.fixed[day], self.fixed[day + 1]
+        litres = point.advance_l(day, day + 1) if book.valid else None
+        if litres is not None:
+            book.closed, book.closed_l, book.bypass_l = ACTUAL, litres, self._bypass_l(point, day)
+            for meter, low, high in point.spans(day, day + 1):
+                for place in (low, high):
+                    standing = point.standing(meter, place)
+                    if standing is not None:
+                        self.fixed[meter.serial, place] = standing._replace(fixed=True)
+                        point.keep(meter, place, self.fixed[meter.serial, place])
         elif point.reference.in_deemed_week(day):
             registered = point.reference.of(day)
             book.closed = DEEMED
             book.deemed_wh = 0 if registered is None else daily_share_wh(registered.annual_quantity_kwh)
         else:
             book.closed = ASSUMED
+
+    def _bypass_l(self, point: Point, day: int) -> int:
+        ended = [
+            fact for fact in point.reference.bypasses
+            if fact.at not in self.bypassed and to_us(fact.until) <= self.days.end_us(day)
+        ]  # fmt: skip
+        self.bypassed |= {fact.at for fact in ended}
+        return sum(litres_of(fact.estimated_m3) for fact in ended)
 
     def _fill(self, point: Point) -> None:
         """Volumes of Failed Days that have none yet, as far as what they rest on is known."""
@@ -176,15 +236,14 @@ class _Determination:
     def _determine(self, point: Point) -> None:
         """What is known by now of the Failed Days (4.4.5)."""
         found: dict[int, tuple[int, int]] = {}
-        stands = [day for day in sorted(point.books) if point.start(day) is not None]
+        stands = [day for day in sorted(point.books) if self._bounds(point, day)]
         for first, end in pairwise(stands):
-            start, stop = point.start(first), point.start(end)
             books = [point.books.get(day, Book()) for day in range(first, end)]
-            if start is None or stop is None or not all(book.failed_day for book in books):
+            volume_l = point.advance_l(first, end)
+            if volume_l is None or not all(book.failed_day for book in books):
                 continue
-            volume_l = point.volume_l(start, stop, end - 1)
             weights = [book.closed_l for book in books if book.closed_l is not None]
-            if len(books) == 1:
+            if len(books) == 1 and not point.faulty(first) and not point.faulty(end):
                 found[first] = RESTORED, volume_l
             elif len(weights) == len(books):
                 found |= {
@@ -196,3 +255,10 @@ class _Determination:
             if (how, litres) != (book.determined, book.determined_l):
                 book.determined, book.determined_l = how, litres
                 book.since_us = None if how == NOT_DETERMINED else self.now_us
+
+    def _bounds(self, point: Point, day: int) -> bool:
+        """Whether a reading at the Day's start may bound a run of Failed Days."""
+        start, before, after = point.start(day), point.books.get(day - 1, Book()), point.books.get(day, Book())
+        if start is None or point.end(day - 1) is None:
+            return False
+        return not (point.reference.faulty(start.at_us) and before.failed_day and after.failed_day)

@@ -16,18 +16,30 @@ from itertools import groupby
 
 from metering.assess import assess, determine_around, extend
 from metering.batch import Batch
-from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, Belief, Book, Reference
-from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered
+from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, WITHDRAWN, Belief, Book, Reference, ReferenceFact
+from metering.facts import (
+    AnyFact,
+    BypassUsed,
+    CalorificValue,
+    EquipmentFault,
+    MeterFitted,
+    MeterRemoved,
+    Readings,
+    Registered,
+    Withdrawn,
+)
 from metering.gasday import GasDays, to_us
 from metering.ledger import Change
+from metering.meters import Meter
 from metering.records import changes_of
 from metering.rules import Rules
-from metering.standing import NO_BATCH, Standing
-from metering.volumes import daily_share_wh, volume_of_wh
+from metering.standing import NO_BATCH, Place, Standing, boundary, inside, told
+from metering.volumes import daily_share_wh, litres_of, volume_of_wh
 from metering.wire import PackedReadings, canonical, encode_fact, identity, pack_readings, unpack
 
 BEGINNING_US = -(2**62)
 WEEK = 7
+REFERENCE = (Registered, MeterFitted, MeterRemoved, BypassUsed, EquipmentFault)
 
 
 class NeedsHistory(Exception):
@@ -50,6 +62,7 @@ class Point:
         self.open_days: list[int] = []  # appeared, not closed out, in the order of their close-outs
         self.settled = False  # a Day was closed out, or got its volume, at now_us itself
         self.before: dict[int, Belief] = {}  # what was believed before now_us, of the Days that changed at it
+        self.bypassed: set[int] = set()  # the by-passes, by their beginning, that are part of a closed-out Day's volume
         self._touched: set[int] = set()
         self._valued: set[int] = set()  # deemed Days with a new calorific value
         self._seen: set[bytes] = set()
@@ -103,15 +116,17 @@ class Point:
     def _late(self, facts: Iterator[AnyFact]) -> None:
         for fact in facts:
             known = isinstance(fact, Readings) and self._known(fact)
-            if isinstance(fact, (Registered, MeterFitted, CalorificValue, Readings)) and not known:
+            if isinstance(fact, (*REFERENCE, CalorificValue, Readings, Withdrawn)) and not known:
                 raise NeedsHistory(fact)
 
     def _known(self, fact: Readings) -> bool:
         """Whether the very same readings were received before, no later than this copy."""
         book = self.books.get(fact.gas_day.toordinal())
-        if book is None or not book.pieces:
+        if book is None or not (book.pieces or book.withdrawn):
             return False
-        return any(received_us(piece) <= received_us(fact) and identity(piece) == identity(fact) for piece in book.readings())
+        return identity(fact) in book.withdrawn or any(
+            received_us(piece) <= received_us(fact) and identity(piece) == identity(fact) for piece in book.readings()
+        )
 
     def _take(self, at_us: int, facts: Sequence[AnyFact]) -> None:
         if at_us > self.now_us:
@@ -120,7 +135,7 @@ class Point:
                 self._happen(at_us)
                 return
         changed: set[int] = set()
-        for fact in facts:
+        for fact in sorted(facts, key=lambda fact: not isinstance(fact, Withdrawn)):  # of what was received before this instant
             changed |= self._put(fact)
         if (changed or self._valued) and self.settled:
             raise NeedsHistory("a Day was closed out, or got its volume, at this very instant")
@@ -155,14 +170,16 @@ class Point:
             return self._put_readings(fact)
         if isinstance(fact, CalorificValue):
             self._put_calorific_value(fact)
-        elif isinstance(fact, (Registered, MeterFitted)):
+        elif isinstance(fact, REFERENCE):
             return self._put_reference(fact)
+        elif isinstance(fact, Withdrawn):
+            return self._withdraw(fact)
         return set()
 
     def _put_readings(self, fact: Readings) -> set[int]:
         day = fact.gas_day.toordinal()
         book = self.books.get(day)
-        if self.floor is not None and (book is None or book.closed or self.reference.fitted is None):
+        if self.floor is not None and (book is None or book.closed or book.withdrawn or not self.reference.fitted):
             raise NeedsHistory(fact)
         if self._known(fact):
             return set()
@@ -184,27 +201,92 @@ class Point:
             if self.book(day).closed == DEEMED:
                 self._valued.add(day)
 
-    def _put_reference(self, fact: Registered | MeterFitted) -> set[int]:
+    def _put_reference(self, fact: ReferenceFact) -> set[int]:
         if self.floor is not None:
             raise NeedsHistory(fact)
         if (digest := identity(fact)) in self._seen:
             return set()
         self._seen.add(digest)
+        owners = {day: self._owner(day) for day, book in self.books.items() if book.start is not None}
         self.reference.take(fact)
+        if isinstance(fact, BypassUsed):
+            return set()  # it counts when a Day is closed out
         self._due_us = None
         for book in self.books.values():
             book.batch = None
         if self.reference.registered is not None:
             self._begin(self.now_us)
         self._valued.update(day for day, book in self.books.items() if book.closed == DEEMED)
-        if (fitted := self.reference.fitted_day) is not None:
-            self.book(fitted)
+        for day in self.reference.changes_of_meter():
+            self.book(day)
+        for day, owner in owners.items():
+            if owner != self._owner(day):
+                self._change_owner(day, owner)
         for ldz, day in self.reference.values:  # received before the registration: the state keeps them with the Day
             registered = self.reference.of(day)
             if registered is not None and registered.ldz == ldz:
                 self.book(day)
         self._touched.update(self.books)
         return set(self.books)
+
+    def _owner(self, day: int) -> str | None:
+        """The meter in place at the Day's start, and from then on."""
+        at_us = self.days.start_us(day)
+        return next((meter.serial for meter in self.reference.meters if meter.at(at_us)), None)
+
+    def _change_owner(self, day: int, was: str | None) -> None:
+        """Another meter was in place at the Day's start than we thought: what stood there was of the other."""
+        book, before, at_us = self.books[day], self.book(day - 1), self.days.start_us(day)
+        if book.start is not None and was is not None:
+            before.places[was, at_us] = book.start
+        owner = self._owner(day)
+        book.start = None if owner is None else before.places.pop((owner, at_us), None)
+
+    def meter_reading(self, serial: str, at_us: int) -> Meter | None:
+        """The meter of that serial number that could be read at an instant."""
+        return next((meter for meter in self.reference.meters if meter.serial == serial and meter.reads(at_us)), None)
+
+    def _withdraw(self, fact: Withdrawn) -> set[int]:
+        """Take back the pieces of a meter's Day that were received before; the Days whose batch must be judged again."""
+        if self.floor is not None:
+            raise NeedsHistory(fact)
+        day = fact.gas_day.toordinal()
+        book = self.books.get(day)
+        if book is None or (digest := identity(fact)) in self._seen:
+            return set()
+        self._seen.add(digest)
+        known = [(piece, packed) for piece, packed in zip(book.readings(), book.pieces, strict=True)]
+        gone = [piece for piece, _ in known if piece.meter == fact.meter and received_us(piece) < self.now_us]
+        book.withdrawn |= {identity(piece) for piece in gone}
+        book.pieces = [packed for piece, packed in known if identity(piece) not in book.withdrawn]
+        book.batch = None
+        self.touch(day)
+        return {day} | self._unfix(day) | self._unfix(day + 1)
+
+    def _unfix(self, day: int) -> set[int]:
+        """Where no reading says any more what stands fixed at the Day's start, let it go; the Days closed out on it fail."""
+        changed = set()
+        place = boundary(day, self.days)
+        for meter in self.reference.meters:
+            held = self.standing(meter, place) if meter.reads(place.at_us) else None
+            if held is None or not held.fixed or self._said(meter, place, held):
+                continue
+            closed = [day - 1] * meter.up_to(place.at_us) + [day] * meter.at(place.at_us)
+            self.keep(meter, place, held._replace(fixed=False))
+            for failed in closed:
+                book = self.books.get(failed)
+                if book is not None and book.closed == ACTUAL:
+                    book.closed = WITHDRAWN
+                    self.touch(failed)
+                    changed.add(failed)
+        return changed
+
+    def _said(self, meter: Meter, place: Place, held: Standing) -> bool:
+        """Whether some reading says what stands at a boundary."""
+        batches = (self.batch(place.judged, meter), self.batch(place.judged + 1, meter))
+        readings = [reading for batch in batches for reading in batch.readings()]
+        readings += [offer.reading for offer in told(meter, place, self.days)]
+        return any((reading.at_us, reading.ticks) == held[:2] for reading in readings)
 
     # --- what is held -----------------------------------------------------------------------------------------------
 
@@ -220,10 +302,78 @@ class Point:
         book = self.books.get(day)
         return None if book is None else book.start
 
-    def batch(self, day: int) -> Batch:
-        """The Day's batch as judged."""
+    def batch(self, day: int, meter: Meter) -> Batch:
+        """The meter's batch of the Day as judged."""
         book = self.books.get(day)
-        return NO_BATCH if book is None else book.judged(day, self.reference.setting)
+        return NO_BATCH if book is None else book.judged(day, self.reference).of.get(meter.number, NO_BATCH)
+
+    def standing(self, meter: Meter, place: Place) -> Standing | None:
+        """What stands of a meter at a boundary, its fitting or its removal."""
+        begins = place.judged + 1
+        if place.at_us == self.days.start_us(begins) and meter.at(place.at_us):
+            return self.start(begins)
+        book = self.books.get(place.judged)
+        return None if book is None else book.places.get((meter.serial, place.at_us))
+
+    def keep(self, meter: Meter, place: Place, standing: Standing) -> None:
+        """Note what stands of a meter at a boundary, its fitting or its removal."""
+        begins = place.judged + 1
+        if place.at_us == self.days.start_us(begins) and meter.at(place.at_us):
+            self.book(begins).start = standing
+        else:
+            self.book(place.judged).places[meter.serial, place.at_us] = standing
+
+    def end(self, day: int) -> Standing | None:
+        """The standing reading of the Day's end, of the meter that was in place until then."""
+        if self.reference.steady_meter(day) is not None:
+            return self.start(day + 1)
+        place = boundary(day + 1, self.days)
+        meter = self.reference.meter_up_to(place.at_us)
+        return None if meter is None else self.standing(meter, place)
+
+    def spans(self, first: int, end: int) -> list[tuple[Meter, Place, Place]]:
+        """The meters in place from the start of the Day `first` to that of `end`, each from where to where."""
+        low, high = boundary(first, self.days), boundary(end, self.days)
+        found = []
+        for meter in self.reference.meters:
+            from_us = max(meter.from_us, low.at_us)
+            to_us = high.at_us if meter.to_us is None else min(meter.to_us, high.at_us)
+            if from_us < to_us:
+                found.append((meter, self._place(from_us, low, high), self._place(to_us, low, high)))
+        return found
+
+    def _place(self, at_us: int, *known: Place) -> Place:
+        for place in known:
+            if place.at_us == at_us:
+                return place
+        return Place(at_us, self.days.day_of(at_us - 1))
+
+    def anchors(self, meter: Meter, day: int) -> list[Standing]:
+        """A meter's standing readings at the Day's boundaries, and at its fitting and removal on it."""
+        places = [boundary(day, self.days), *inside(meter, day, self.days), boundary(day + 1, self.days)]
+        found = [self.standing(meter, place) for place in places if meter.reads(place.at_us)]
+        return [standing for standing in found if standing is not None]
+
+    def complete(self, day: int) -> bool:
+        """Whether a reading stands at both ends of the Day, and of each meter that was in place on it."""
+        if self.reference.steady_meter(day) is not None:
+            return self.start(day) is not None and self.start(day + 1) is not None
+        return self.advance_l(day, day + 1) is not None
+
+    def faulty(self, day: int) -> bool:
+        """Whether the reading at the Day's start is of an instant at which the equipment did not capture the index."""
+        start = self.start(day)
+        return start is not None and self.reference.faulty(start.at_us)
+
+    def bounds(self, day: int) -> bool:
+        """Whether a reading stands at the Day's start that may bound a run of Failed Days: one that the equipment took while it
+        did not capture the index only where the Day before or after did not fail (4.4.5)."""
+        if self.start(day) is None or self.end(day - 1) is None:
+            return False
+        if not self.reference.faults or not self.faulty(day):
+            return True
+        around = [self.books.get(day - 1), self.books.get(day)]
+        return not all(book is not None and book.failed_day for book in around)
 
     def touch(self, day: int) -> None:
         """Something about the Day changed: its records are due, and its part of the state."""
@@ -282,18 +432,41 @@ class Point:
 
     def _close_out(self, day: int) -> None:
         """Fix the Day's volume with what is known now (4.3, 4.2.6, 4.4.2)."""
-        book, after = self.books[day], self.book(day + 1)
-        if book.valid and book.start is not None and after.start is not None:
-            book.closed = ACTUAL
-            book.closed_l = self.volume_l(book.start, after.start, day)
-            book.start = Standing(book.start.at_us, book.start.ticks, True)
-            after.start = Standing(after.start.at_us, after.start.ticks, True)
+        book = self.books[day]
+        litres = self.advance_l(day, day + 1) if book.valid else None
+        if litres is not None:
+            book.closed, book.closed_l = ACTUAL, litres
+            book.bypass_l = self._bypass_l(day)
+            self._fix(day, book)
         elif self.reference.in_deemed_week(day):
             book.closed = DEEMED
             book.deemed_wh = self._annual_share_wh(day)
         else:
             book.closed = ASSUMED
         self.touch(day)
+
+    def _fix(self, day: int, book: Book) -> None:
+        """Fix the readings on which the Day is closed out as actual."""
+        if self.reference.steady_meter(day) is not None:
+            for begun in (book, self.book(day + 1)):
+                if begun.start is not None:
+                    begun.start = Standing(begun.start.at_us, begun.start.ticks, True)
+            return
+        for meter, low, high in self.spans(day, day + 1):
+            for place in (low, high):
+                standing = self.standing(meter, place)
+                if standing is not None and not standing.fixed:
+                    self.keep(meter, place, Standing(standing.at_us, standing.ticks, True))
+
+    def _bypass_l(self, day: int) -> int:
+        """What went by the meter until the Day's end and is not yet part of any Day's volume, in litres (2.4.4(c))."""
+        litres = 0
+        for bypass in self.reference.bypasses:
+            at_us = to_us(bypass.at)
+            if at_us not in self.bypassed and to_us(bypass.until) <= self.days.end_us(day):
+                self.bypassed.add(at_us)
+                litres += litres_of(bypass.estimated_m3)
+        return litres
 
     def _fill(self, day: int) -> None:
         """Give a closed-out Day its volume once that is known, and the Days of the weeks after that rest on it."""
@@ -321,23 +494,41 @@ class Point:
 
     # --- volumes, and records out -----------------------------------------------------------------------------------
 
-    def volume_l(self, start: Standing, end: Standing, day: int) -> int:
-        """The volume between two standing readings of the meter, by the rules of the Day that ends with the second."""
-        register, validation = self.reference.setting.register, self.rules.of(day)
-        assert register is not None
+    def advance_l(self, first: int, end: int) -> int | None:
+        """The volume that the meters measured from the start of the Day `first` to that of `end`, by the rules of the last of
+        these Days; None where a reading is missing at either end, or of a meter that was fitted or removed between."""
+        meter = self.reference.steady_meter(first)
+        if meter is not None:
+            start, stop = self.start(first), self.start(end)
+            return None if start is None or stop is None else self.volume_l(meter, start, stop, end - 1)
+        spans = self.spans(first, end)
+        if not spans or spans[0][1].at_us != self.days.start_us(first) or spans[-1][2].at_us != self.days.start_us(end):
+            return None
+        litres = 0
+        for meter, low, high in spans:
+            start, stop = self.standing(meter, low), self.standing(meter, high)
+            if start is None or stop is None:
+                return None
+            litres += self.volume_l(meter, start, stop, end - 1)
+        return litres
+
+    def volume_l(self, meter: Meter, start: Standing, end: Standing, day: int) -> int:
+        """The volume between two standing readings of a meter, by the rules of a Day."""
+        register, validation = meter.register, self.rules.of(day)
         may_go_down = end.ticks < start.ticks and not validation.rejects("negative_advance")
         if may_go_down and register.verdict(start.ticks, end.ticks, end.at_us - start.at_us, validation.excess_factor):
             return register.litres(end.ticks) - register.litres(start.ticks)  # flagged, and no roll-over
         return register.volume_l(start.ticks, end.ticks)
 
     def value_l(self, day: int) -> int | None:
-        """The Day's volume as it is now: closed out, or by Valid readings, or what the substitution would give."""
+        """The Day's volume as it is now: closed out, or by Valid readings, or what the substitution would give; without
+        what went by the by-pass."""
         book = self.books.get(day)
         if book is None or book.closed:
             return None if book is None else book.closed_l
-        start, end = book.start, self.start(day + 1)
-        if book.valid and start is not None and end is not None:
-            return self.volume_l(start, end, day)
+        litres = self.advance_l(day, day + 1) if book.valid else None
+        if litres is not None:
+            return litres
         if self.reference.in_deemed_week(day):
             return self._deemed_l(day, self._annual_share_wh(day))
         return self.value_l(day - WEEK)

@@ -9,17 +9,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from metering.batch import BIT
-from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, OPEN, RESTORED, Book
+from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, OPEN, RESTORED, REVISED, WITHDRAWN, Book
 from metering.gasday import to_datetime
 from metering.ledger import AnyRecord, Change, Day, DayStatus, DeterminedStatus, Reconciliation, Void
 from metering.rules import RULE_IDS
+from metering.standing import Standing
 from metering.volumes import quantity_wh
 
 if TYPE_CHECKING:
     from metering.point import Point
 
-STATUS: dict[int, DayStatus] = {ACTUAL: "actual", DEEMED: "deemed", ASSUMED: "assumed", OPEN: "provisional"}
-DETERMINED: dict[int, DeterminedStatus] = {RESTORED: "restored", APPORTIONED: "apportioned"}
+STATUS: dict[int, DayStatus] = {
+    ACTUAL: "actual", WITHDRAWN: "actual", DEEMED: "deemed", ASSUMED: "assumed", OPEN: "provisional",
+}  # fmt: skip
+DETERMINED: dict[int, DeterminedStatus] = {RESTORED: "restored", APPORTIONED: "apportioned", REVISED: "revised"}
 MILLI = Decimal("0.001")
 UNUSUAL_VOLUME, STUCK_REGISTER = BIT["unusual_volume"], BIT["stuck_register"]
 BOUNDARY_RULES = BIT["boundary_mismatch"] | BIT["negative_advance"] | BIT["excess_flow"]
@@ -48,10 +51,11 @@ def day_record(point: Point, day: int, book: Book) -> Day:
     reference = point.reference
     registered = reference.of(day)
     assert registered is not None
-    after = point.books.get(day + 1)
-    start, end = book.start, None if after is None else after.start
+    start, end = book.start, point.end(day)
     actual = book.valid if book.closed == OPEN else book.closed == ACTUAL
     litres = book.closed_l if book.closed else point.value_l(day)
+    if book.bypass_l and litres is not None:
+        litres += book.bypass_l
     values = reference.values.get((registered.ldz, day))
     value = values[-1].mj_per_m3 if values else None
     quantity = None if actual else point.deemed_wh(day)
@@ -59,7 +63,7 @@ def day_record(point: Point, day: int, book: Book) -> Day:
         quantity = quantity_wh(litres, value)
     ran, failed = book.ran, book.failed | book.flagged
     if start is not None and end is not None:
-        still = start.ticks == end.ticks and _stands_still(point, day)
+        still = _stands_still(point, day, start, end)
         if still is not None:
             ran |= STUCK_REGISTER
             failed |= STUCK_REGISTER if still else 0
@@ -69,6 +73,8 @@ def day_record(point: Point, day: int, book: Book) -> Day:
             if quantity > _usual_wh(registered.annual_quantity_kwh, point.rules.of(day).unusual_factor):
                 failed |= UNUSUAL_VOLUME
     determined_l = book.determined_l
+    if book.bypass_l and determined_l is not None:
+        determined_l += book.bypass_l
     return Day(
         meter_point=point.meter_point, gas_day=date.fromordinal(day), users=registered.users, equipment=registered.equipment,
         status="actual" if actual else STATUS[book.closed],
@@ -87,14 +93,16 @@ def reconciliation_record(point: Point, day: int, book: Book) -> Reconciliation 
     """The Failed Daily Read Reconciliation Volume of a Day that was determined (4.4.4(b))."""
     if book.determined_l is None or book.closed_l is None or book.since_us is None:
         return None
-    value = point.reference.calorific_value(day)
+    value, closed_l, determined_l = point.reference.calorific_value(day), book.closed_l, book.determined_l
+    if book.bypass_l:
+        closed_l, determined_l = closed_l + book.bypass_l, determined_l + book.bypass_l
     quantity = None
     if value is not None:
-        closed = quantity_wh(book.closed_l, value) if book.deemed_wh is None else book.deemed_wh
-        quantity = closed - quantity_wh(book.determined_l, value)
+        closed = quantity_wh(closed_l, value) if book.deemed_wh is None else book.deemed_wh
+        quantity = closed - quantity_wh(determined_l, value)
     return Reconciliation(
         meter_point=point.meter_point, gas_day=date.fromordinal(day), kind="failed_daily_read",
-        volume_m3=(book.closed_l - book.determined_l) * MILLI, quantity_kwh=thousandths(quantity),
+        volume_m3=(closed_l - determined_l) * MILLI, quantity_kwh=thousandths(quantity),
         since=to_datetime(book.since_us),
     )  # fmt: skip
 
@@ -106,23 +114,30 @@ def _usual_wh(annual_quantity_kwh: Decimal, factor: Decimal) -> int:
     return limit.numerator // limit.denominator
 
 
-def _stands_still(point: Point, day: int) -> bool | None:
+def _stands_still(point: Point, day: int, start: Standing, end: Standing) -> bool | None:
     """Whether the register did not move for `stuck_days` Days up to this one, at a point that takes enough gas; None where
     that cannot be said."""
-    registered, register = point.reference.of(day), point.reference.setting.register
-    value, validation = point.reference.calorific_value(day), point.rules.of(day)
-    indexes = set()
-    for boundary in range(day - validation.stuck_days + 1, day + 2):
-        start = point.start(boundary)
-        if start is None:
-            return None
-        indexes.add(start.ticks)
-    if len(indexes) > 1:
+    validation = point.rules.of(day)
+    first = day - validation.stuck_days + 1
+    only = point.reference.steady_meter(first)
+    if only is not None and start.ticks != end.ticks:
         return False
-    if registered is None or register is None or value is None:
+    starts = [point.start(boundary) for boundary in range(first, day + 1)]
+    if any(each is None for each in starts):
+        return None
+    if only is not None:
+        moved: bool | None = any(each is not None and each.ticks != end.ticks for each in starts)
+    else:
+        advance_l = point.advance_l(first, day + 1)
+        moved = None if advance_l is None else advance_l != 0
+    if moved is not False:
+        return None if moved is None else False
+    registered, value = point.reference.of(day), point.reference.calorific_value(day)
+    meter = point.reference.meter_up_to(point.days.end_us(day))
+    if registered is None or meter is None or value is None:
         return None
     mean_m3 = Fraction(registered.annual_quantity_kwh) / 365 * Fraction(18, 5) / Fraction(value)
-    return mean_m3 > validation.stuck_ticks * register.k
+    return mean_m3 > validation.stuck_ticks * meter.register.k
 
 
 def thousandths(value: int | None) -> Decimal | None:

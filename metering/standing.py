@@ -1,7 +1,8 @@
-"""The standing readings at the boundaries of Gas Days, and what becomes of the others (the rules page, section 4).
+"""The standing readings of a meter at the boundaries of Gas Days, at its fitting and its removal, and what becomes of the
+others (the rules page, section 4).
 
-A boundary is named by the Day that it begins. It has offers: the readings nearest to it of the two Days' batches, and a
-meter's index at its fitting. Which offers stand is `chain.py`'s matter; this file prepares them and names the rejections.
+A boundary has offers: the readings nearest to it of the two Days' batches; a meter's index at its fitting or removal is one of
+that place. Which offers stand is `chain.py`'s matter; this file prepares them and names the rejections.
 """
 
 from __future__ import annotations
@@ -12,73 +13,101 @@ from typing import NamedTuple
 
 from metering.batch import Batch, Reading, Setting, admission, node_of, rejected
 from metering.chain import Node, standing
-from metering.gasday import to_datetime
+from metering.gasday import GasDays, to_datetime
 from metering.ledger import Rejected
+from metering.meters import Meter
 
 NO_BATCH = Batch()
 
 
 class Standing(NamedTuple):
-    """The standing reading of a boundary; `fixed` once a Day was closed out as actual on it."""
+    """The standing reading of a place; `fixed` once a Day was closed out as actual on it."""
 
     at_us: int
     ticks: int
     fixed: bool = False
 
 
+class Place(NamedTuple):
+    """Where a reading of a meter can stand: a boundary of Days, or the meter's fitting or removal within one. `judged` is the
+    Day that ends there, or holds it: its rules judge the advance up to there."""
+
+    at_us: int
+    judged: int
+
+
 class Offer(NamedTuple):
-    """A reading offered for a boundary, by the batch of a Day."""
+    """A reading offered for a place, by the batch of a Day."""
 
     reading: Reading
     day: int
 
 
-def offers(
-    boundary: int, before: Batch, after: Batch, fitting: Reading | None, held: Standing | None, setting: Setting
-) -> list[Offer]:
-    """The offers for a boundary: of all admissible readings near it those of the nearest instant (tie: the earlier), or of the
-    instant of the fixed reading `held`."""
-    found = [] if before.refused else [Offer(reading, boundary - 1) for reading in before.end]
+def boundary(day: int, days: GasDays) -> Place:
+    """The place at which the Day begins."""
+    return Place(days.start_us(day), day - 1)
+
+
+def inside(meter: Meter, day: int, days: GasDays) -> list[Place]:
+    """The meter's fitting and removal within a Day, where they are at no boundary."""
+    start_us, end_us = days.start_us(day), days.start_us(day + 1)
+    instants = [index.at_us for index in (meter.fitting, meter.removal) if index is not None]
+    return [Place(at_us, day) for at_us in instants if start_us < at_us < end_us]
+
+
+def told(meter: Meter, place: Place, days: GasDays) -> list[Offer]:
+    """The meter's index at its fitting or removal, where that is at this place."""
+    fitting, removal = meter.fitting, meter.removal
+    found = []
+    if fitting.at_us == place.at_us:
+        found.append(Offer(Reading(*fitting), days.day_of(fitting.at_us)))
+    if removal is not None and removal.at_us == place.at_us:
+        found.append(Offer(Reading(*removal), place.judged))
+    return found
+
+
+def offers(place: Place, before: Batch, after: Batch, indexes: Sequence[Offer], held: Standing | None) -> list[Offer]:
+    """The offers for a boundary, from the batches of the Days before and after it: of all admissible readings near it those of
+    the nearest instant (tie: the earlier), or of the instant of the fixed reading `held`."""
+    found = [] if before.refused else [Offer(reading, place.judged) for reading in before.end]
     if not after.refused:
-        found += [Offer(reading, boundary) for reading in after.start]
-    if fitting is not None:
-        found.append(Offer(fitting, boundary))
+        found += [Offer(reading, place.judged + 1) for reading in after.start]
+    found += indexes
     if held is not None:
         return [offer for offer in found if offer.reading.at_us == held.at_us]
     if len(found) > 1:
-        boundary_us = setting.days.start_us(boundary)
-        nearest = min((abs(offer.reading.at_us - boundary_us), offer.reading.at_us) for offer in found)
+        nearest = min((abs(offer.reading.at_us - place.at_us), offer.reading.at_us) for offer in found)
         found = [offer for offer in found if offer.reading.at_us == nearest[1]]
     return found
 
 
 class Stood(NamedTuple):
-    """What stands at each boundary, and by Day the rejections of readings that do not."""
+    """What stands at each place, and by Day the rejections of readings that do not."""
 
-    standing: dict[int, Standing]
+    standing: dict[Place, Standing]
     rejected: dict[int, list[Rejected]]
     flagged: dict[int, list[Rejected]]
 
 
 def stand(
-    offered: Mapping[int, Sequence[Offer]], fixed: Mapping[int, Standing], before: Standing | None, setting: Setting
+    offered: Mapping[Place, Sequence[Offer]], fixed: Mapping[Place, Standing], before: Standing | None, setting: Setting
 ) -> Stood:
-    """Find what stands at these boundaries: consecutive ones from a fixed one (or the first) to another (or the last).
+    """Find what stands at these places of a meter: consecutive ones from a fixed one (or the first) to another (or the last).
 
-    `before` is the nearest standing reading before the first boundary: a rejection may name it.
+    `before` is the nearest standing reading before the first place: a rejection may name it.
     """
-    nodes: dict[tuple[int, int, int], Node] = {}
-    readings: dict[tuple[int, int, int], list[Offer]] = {}
-    for boundary in sorted(offered):
-        held = fixed.get(boundary)
+    nodes: dict[tuple[Place, int, int], Node] = {}
+    readings: dict[tuple[Place, int, int], list[Offer]] = {}
+    for place in sorted(offered):
+        held = fixed.get(place)
         if held is not None:
-            nodes[boundary, held.at_us, held.ticks] = Node(held.at_us, held.ticks, 0, boundary, boundary - 1, 1, True)
-        for offer in offered[boundary]:
+            nodes[place, held.at_us, held.ticks] = Node(held.at_us, held.ticks, 0, place.judged + 1, place.judged, 1, True)
+        for offer in offered[place]:
             reading = offer.reading
-            key = (boundary, reading.at_us, reading.ticks)
+            key = (place, reading.at_us, reading.ticks)
             readings.setdefault(key, []).append(offer)
             if held is None or reading.ticks != held.ticks:
-                nodes[key] = _joined(nodes.get(key), offer, boundary)
+                nodes[key] = _joined(nodes.get(key), offer, place)
     chain = standing(list(nodes.values()), admission(setting))
     stands = set(chain)
     result = Stood({}, {}, {})
@@ -105,14 +134,13 @@ class Within(NamedTuple):
     flagged: list[Rejected]
 
 
-def intervals(
-    day: int, batch: Batch, start: Standing | None, end: Standing | None, gone: Iterable[Rejected], setting: Setting
-) -> Within:
-    """The readings within a Day that are inadmissible against their neighbours: each is rejected alone."""
+def intervals(day: int, batch: Batch, held: Iterable[Standing], gone: Iterable[Rejected], setting: Setting) -> Within:
+    """The readings of a meter within a Day that are inadmissible against their neighbours: each is rejected alone. `held` are
+    its standing readings at the Day's places."""
     if batch.refused or setting.register is None:
         return Within([], [])
     skip = {(record.at, record.index) for record in gone}
-    anchors = [Node(each.at_us, each.ticks, 0, day, day, 1, True) for each in (start, end) if each is not None]
+    anchors = [Node(each.at_us, each.ticks, 0, day, day, 1, True) for each in held]
     taken = {anchor.at_us for anchor in anchors}
     own = {
         reading.at_us: reading
@@ -157,10 +185,10 @@ def conflict(node: Node, chain: Sequence[Node], setting: Setting) -> tuple[str, 
     return "boundary_mismatch", "other readings of this boundary stand"
 
 
-def _joined(node: Node | None, offer: Offer, boundary: int) -> Node:
+def _joined(node: Node | None, offer: Offer, place: Place) -> Node:
     reading = offer.reading
     if node is None:
-        return Node(reading.at_us, reading.ticks, reading.received_us, offer.day, boundary - 1)
+        return Node(reading.at_us, reading.ticks, reading.received_us, offer.day, place.judged)
     first = min((node.received_us, node.day), (reading.received_us, offer.day))
     return node._replace(received_us=first[0], day=first[1], weight=node.weight + 1)
 

@@ -11,16 +11,16 @@ from decimal import Decimal
 
 import msgspec
 
-from metering.batch import Batch
+from metering.batch import Judged
 from metering.book import ACTUAL, Belief, Book, Reference
-from metering.facts import CalorificValue, MeterFitted, Registered
+from metering.facts import BypassUsed, CalorificValue, EquipmentFault, MeterFitted, MeterRemoved, Registered
 from metering.gasday import GasDays, to_datetime
 from metering.ledger import Key, Rejected, Tolerance
 from metering.point import WEEK, Point, received_us
 from metering.rules import Rules
 from metering.standing import Standing
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 PRUNE_EVERY_DAYS = 4
 BEGINNING = -1  # nothing was let go of yet
 
@@ -34,11 +34,11 @@ class _Value(msgspec.Struct, array_like=True, frozen=True):
 
 class _BookState(msgspec.Struct, array_like=True, frozen=True):
     """A Day. What is usual comes first; what is rare is in `more`. `start` is the standing reading's instant and index;
-    that it is fixed follows from the Days on both sides."""
+    that it is fixed follows from the Days on both sides, but where one of them lost a reading that was withdrawn."""
 
     day: int
     pieces: tuple[tuple[int, bytes], ...]
-    start: tuple[int, int] | None
+    start: tuple[int, ...] | None
     closed: int
     closed_l: int | None
     belief: Belief
@@ -56,11 +56,17 @@ class _More(msgspec.Struct, array_like=True, frozen=True):
     flagged: int
     tolerances: tuple[Tolerance, ...]
     shown: tuple[Key, ...]
+    bypass_l: int
+    places: tuple[tuple[str, int, Standing], ...]  # of which meter, at which place, what stands
+    withdrawn: tuple[bytes, ...]
 
 
 class _ReferenceState(msgspec.Struct, array_like=True, frozen=True):
     registrations: list[Registered]
-    fitted: MeterFitted | None
+    fitted: list[MeterFitted]
+    removed: list[MeterRemoved]
+    bypasses: list[BypassUsed]
+    faults: list[EquipmentFault]
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -74,6 +80,7 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     open_days: list[int]
     settled: bool
     before: dict[int, Belief]
+    bypassed: set[int]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -106,14 +113,16 @@ def encode_state(point: Point) -> bytes:
     """The bytes of a pruned point."""
     reference = point.reference
     if reference.packed is None:
-        reference.packed = _encode((reference.registrations, reference.fitted))
+        reference.packed = _encode(
+            (reference.registrations, reference.fitted, reference.removed, reference.bypasses, reference.faults)
+        )
     head = _encode(
         (
             STATE_VERSION, point.meter_point, point.now_us, point.first_day, point.last_day, point.floor, point.anchor,
-            point.open_days, point.settled, point.before,
+            point.open_days, point.settled, point.before, point.bypassed,
         )
     )  # fmt: skip
-    parts = [book.packed or _packed_book(day, book, reference) for day, book in point.books.items()]
+    parts = [book.packed or _packed_book(day, book, point) for day, book in point.books.items()]
     # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
     return b"".join((b"\x93", head, reference.packed, b"\xdd", len(parts).to_bytes(4, "big"), *parts))
 
@@ -129,8 +138,10 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     point = Point(state.meter_point, rules, days)
     point.now_us, point.first_day, point.last_day = state.now_us, state.first_day, state.last_day
     point.floor, point.anchor, point.open_days = state.floor, state.anchor, state.open_days
-    point.settled, point.before = state.settled, state.before
-    point.reference.registrations, point.reference.fitted = reference.registrations, reference.fitted
+    point.settled, point.before, point.bypassed = state.settled, state.before, state.bypassed
+    held = point.reference
+    held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
+    held.bypasses, held.faults = reference.bypasses, reference.faults
     actual = {book.day for book in books if book.closed == ACTUAL}
     for book in books:
         fixed = book.day in actual or book.day - 1 in actual or book.day == state.floor
@@ -139,18 +150,30 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     return point
 
 
-def _packed_book(day: int, book: Book, reference: Reference) -> bytes:
+def _packed_book(day: int, book: Book, point: Point) -> bytes:
     """The bytes of `_BookState`."""
     more = None
-    if book.rejected or book.flagged or book.tolerances or book.shown or book.deemed_wh is not None:
-        more = _More(book.deemed_wh, book.rejected, book.flagged, book.tolerances, tuple(sorted(book.shown)))
+    if book.rejected or book.flagged or book.tolerances or book.shown or book.deemed_wh is not None or _rare(book):
+        places = tuple((*key, standing) for key, standing in book.places.items())
+        more = _More(
+            book.deemed_wh, book.rejected, book.flagged, book.tolerances, tuple(sorted(book.shown)), book.bypass_l, places,
+            tuple(sorted(book.withdrawn)),
+        )  # fmt: skip
     pieces = book.pieces if book.closed != ACTUAL else ()
-    values = [(received_us(value), str(value.mj_per_m3)) for value in reference.values_of(day)]
-    start = None if book.start is None else book.start[:2]
+    values = [(received_us(value), str(value.mj_per_m3)) for value in point.reference.values_of(day)]
+    start: tuple[int, ...] | None = None
+    if book.start is not None:
+        before = point.books.get(day - 1)
+        follows = book.closed == ACTUAL or day == point.floor or (before is not None and before.closed == ACTUAL)
+        start = book.start[:2] if book.start.fixed == follows else book.start
     packed = book.packed = _encode(
         (day, pieces, start, book.closed, book.closed_l, book.belief(), book.ran, book.failed, values, more)
     )  # fmt: skip
     return packed
+
+
+def _rare(book: Book) -> bool:
+    return bool(book.bypass_l or book.places or book.withdrawn)
 
 
 def _keep_values(reference: Reference, book: _BookState) -> None:
@@ -168,7 +191,9 @@ def _keep_values(reference: Reference, book: _BookState) -> None:
 def _book(state: _BookState, fixed: bool) -> Book:
     book = Book()
     book.pieces = list(state.pieces)
-    book.start = None if state.start is None else Standing(*state.start, fixed)
+    if state.start is not None:
+        at_us, ticks, *rare = state.start
+        book.start = Standing(at_us, ticks, bool(rare[0]) if rare else fixed)
     book.closed, book.closed_l = state.closed, state.closed_l
     book.valid, book.valid_at_us, book.by_11, book.determined, book.determined_l, book.since_us = state.belief
     book.ran, book.failed = state.ran, state.failed
@@ -176,6 +201,8 @@ def _book(state: _BookState, fixed: bool) -> Book:
         more = state.more
         book.deemed_wh, book.rejected, book.flagged = more.deemed_wh, more.rejected, more.flagged
         book.tolerances, book.shown = more.tolerances, frozenset(more.shown)
+        book.bypass_l, book.withdrawn = more.bypass_l, frozenset(more.withdrawn)
+        book.places = {(meter, place): standing for meter, place, standing in more.places}
     if not book.pieces:  # of a Day closed out as actual they were left behind
-        book.batch = Batch(ran=book.ran, failed=book.failed, tolerances=book.tolerances)
+        book.batch = Judged({}, (), book.ran, book.failed, book.tolerances)
     return book

@@ -108,6 +108,12 @@ def daily_share_wh(annual_quantity_kwh: Decimal) -> int:
     return half_up(numerator * 1000, denominator * 365)
 
 
+def litres_of(m3: Decimal) -> int:
+    """A volume in m³ as litres, rounded half up."""
+    numerator, denominator = _ratio(m3)
+    return half_up(numerator * 1000, denominator)
+
+
 def apportion(total: int, weights: Sequence[int]) -> list[int]:
     """`total` shared in proportion to the weights, or in equal parts where all are 0, by largest remainder, ties to the
     earlier. The parts sum to the total (4.4.5(b)(ii)). A weight below 0 counts as 0."""
