@@ -17,6 +17,7 @@ COMMANDS = {
     "submit": "publish facts that a person enters: registrations, meters, calorific values",
     "export": "write the facts of the Kafka topic as JSON Lines",
     "replay": "compute the ledger from facts in JSON Lines",
+    "explain": "say why a Gas Day's number is what it is, and who knew what when",
     "report": "tables and an HTML page with plots from a ledger",
     "status": "say what is running, what waits, what is missing today",
     "rebuild": "make InfluxDB or the state anew from the facts",

@@ -17,7 +17,7 @@ from typing import Protocol
 from metering.facts import AnyFact, CalorificValue, meter_point_of
 from metering.gasday import to_datetime, to_us
 from metering.wire import Entry, PackedReadings, decode_fact, encode_fact
-from storage.sqlite import open_database
+from storage.sqlite import open_database, read_database
 
 _Subject = tuple[str, str]  # ("point", meter point) or ("ldz", LDZ)
 _Row = tuple[int, int, int, bytes]  # offset, number in the frame, received_at (µs), packed fact
@@ -112,11 +112,15 @@ class MemoryFactStore:
 class SqliteFactStore:
     """Facts in one SQLite file. Clustered by meter point, so that one point's history is read in one sweep.
 
-    Opening it raises StoreError where the file is of another version or damaged.
+    Opening it raises StoreError where the file is of another version or damaged. With `read_only` the file must be there, and
+    whoever writes it may go on.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._db = open_database(path, _SCHEMA, version=1, synchronous="NORMAL")
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        if read_only:
+            self._db = read_database(path, version=1)
+        else:
+            self._db = open_database(path, _SCHEMA, version=1, synchronous="NORMAL")
         self._ids: dict[_Subject, int] = {}
 
     def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:

@@ -45,6 +45,19 @@ def open_database(
     return db
 
 
+def read_database(path: Path, version: int) -> sqlite3.Connection:
+    """The database at `path` for reading alone, beside whoever writes it. Raises StoreError where there is none of ours."""
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=30, isolation_level=None, uri=True)
+        found = int(db.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+    if found != version:
+        db.close()
+        raise StoreError(f"{path}: of version {found}, and this program reads version {version}")
+    return db
+
+
 def _make(db: sqlite3.Connection, path: Path, schema: str, version: int) -> None:
     with db:
         db.execute("BEGIN IMMEDIATE")

@@ -56,6 +56,7 @@ COMMAND_EXTRAS = {
     "rebuild": {"gateway", "stream"},
     "check": set(),
     "replay": set(),
+    "explain": set(),
     "report": {"report"},
 }
 EXTRA_MODULES = {

@@ -1,0 +1,212 @@
+"""How a Day's volume came about, step by step: advances, deemed and assumed volumes, and the sharing of a run.
+
+The figures are the ledger's; the steps are computed beside them from the same facts, and `accounted` says whether they lead
+to the ledger's figure. Sources: M1.4.4, 2.4.4(c), 4.2.6, 4.3, 4.4.2, 4.4.5; the rules page, sections 3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+
+from metering.explain_evidence import Evidence, latest_by
+from metering.explain_readings import boundary
+from metering.explanation import Advance, Determination, Origin, Quantity, Run, Share
+from metering.facts import BypassUsed
+from metering.gasday import to_datetime
+from metering.ledger import Day
+from metering.meters import Meter
+from metering.volumes import apportion, daily_share_wh, volume_of_wh
+
+WEEK = 7
+MILLI = Decimal("0.001")
+CLAUSES = {"restored": "4.4.5(a)", "apportioned": "4.4.5(b)", "revised": "4.8.10"}
+
+
+def quantity(evidence: Evidence, day: int) -> Quantity:
+    """The calorific values of the Day."""
+    registered, values = evidence.registered(day), evidence.calorific_values(day)
+    return Quantity(
+        ldz=None if registered is None else registered.ldz,
+        calorific_values=tuple(values),
+        mj_per_m3=values[-1].mj_per_m3 if values else None,
+    )
+
+
+def origins(evidence: Evidence, day: int) -> Iterator[Origin]:
+    """Where the Day's volume comes from, and, of what it rests on, where that comes from; the Day itself first."""
+    resting: int | None = day
+    while resting is not None and (record := evidence.day(resting)) is not None:
+        found = _origin(evidence, resting, record)
+        yield found
+        resting = None if found.rests_on is None else found.rests_on.toordinal()
+
+
+def _origin(evidence: Evidence, day: int, record: Day) -> Origin:
+    if record.status == "actual":
+        return _measured(evidence, day, record)
+    if record.status == "deemed" or (record.status == "provisional" and evidence.in_deemed_week(day)):
+        return _deemed(evidence, day, record)
+    before = evidence.day(day - WEEK)
+    expected = None
+    if before is not None and before.volume_m3 is not None:
+        expected = before.volume_m3 - _by_bypass(evidence, day - WEEK, before)
+    return _made(record, "4.4.2", expected == record.volume_m3, rests_on=date.fromordinal(day - WEEK))
+
+
+def _made(record: Day, clause: str, accounted: bool, **more: object) -> Origin:
+    return Origin(
+        gas_day=record.gas_day, status=record.status, clause=clause, closed_out=record.closed_out,
+        volume_m3=record.volume_m3, quantity_kwh=record.quantity_kwh, accounted=accounted, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _measured(evidence: Evidence, day: int, record: Day) -> Origin:
+    found = advances(evidence, day, day + 1)
+    volume_m3 = sum((each.volume_m3 for each in found), Decimal(0))
+    bypass: tuple[BypassUsed, ...] = ()
+    if record.volume_m3 is not None and record.volume_m3 != volume_m3:
+        bypass = _bypass_of(evidence, day, record.volume_m3 - volume_m3)
+    volume_m3 += sum((each.estimated_m3 for each in bypass), Decimal(0))
+    return _made(record, "4.3", bool(found) and volume_m3 == record.volume_m3, advances=tuple(found), bypass=bypass)
+
+
+def _by_bypass(evidence: Evidence, day: int, record: Day) -> Decimal:
+    """What the by-pass adds to a Day that is actual."""
+    bypass = _measured(evidence, day, record).bypass if record.status == "actual" else ()
+    return sum((each.estimated_m3 for each in bypass), Decimal(0))
+
+
+def _bypass_of(evidence: Evidence, day: int, volume_m3: Decimal) -> tuple[BypassUsed, ...]:
+    """The estimates that make up what a Day has beyond its advance; none where they do not make up exactly that."""
+    found: list[BypassUsed] = []
+    for fact in evidence.bypass(day):
+        found.append(fact)
+        if sum((each.estimated_m3 for each in found), Decimal(0)).quantize(MILLI) == volume_m3:
+            return tuple(reversed(found))
+    return ()
+
+
+def _deemed(evidence: Evidence, day: int, record: Day) -> Origin:
+    by_us = min(evidence.as_of_us, evidence.close_out_us(day))
+    registered = evidence.registered(day, by_us) or evidence.registered(day)
+    annual_kwh = Decimal(0) if registered is None else registered.annual_quantity_kwh
+    value = latest_by(evidence.calorific_values(day), by_us)
+    share_wh = daily_share_wh(annual_kwh)
+    volume_m3 = None if value is None else volume_of_wh(share_wh, value.mj_per_m3) * MILLI
+    accounted = (record.quantity_kwh, record.volume_m3) == (share_wh * MILLI, volume_m3)
+    return _made(record, "4.2.6", accounted, annual_quantity_kwh=annual_kwh, calorific_value=value)
+
+
+def advances(evidence: Evidence, first: int, end: int) -> list[Advance]:
+    """The advances of the meters in place from the start of one Day to the start of another, between the standing readings
+    there; none where one of the indexes is not known."""
+    begins, ends = evidence.day(first), evidence.day(end - 1)
+    index = None if begins is None else begins.start_index
+    last = None if ends is None else ends.end_index
+    start_us, end_us = evidence.days.start_us(first), evidence.days.start_us(end)
+    found: list[Advance] = []
+    for meter in evidence.meters_of(first, end):
+        starts = (start_us, index) if meter.from_us <= start_us else (meter.from_us, meter.fitting.ticks)
+        if meter.to_us is None or meter.to_us >= end_us:
+            stops = (end_us, last)
+        else:
+            stops = (meter.to_us, None if meter.removal is None else meter.removal.ticks)
+        if starts[1] is None or stops[1] is None:
+            return []
+        found.append(_advance(evidence, meter, (starts[0], starts[1]), (stops[0], stops[1]), end - 1))
+    return found
+
+
+def _advance(evidence: Evidence, meter: Meter, starts: tuple[int, int], stops: tuple[int, int], day: int) -> Advance:
+    register, fitted, (at_us, start), (until_us, end) = meter.register, evidence.fitting(meter), starts, stops
+    validation = evidence.rules.of(day)
+    goes_down = end < start and not validation.rejects("negative_advance")
+    if goes_down:  # flagged only, where it is no roll-over
+        goes_down = bool(register.verdict(start, end, until_us - at_us, validation.excess_factor))
+    rolled_over = end < start and not goes_down
+    start_l, end_l = register.litres(start), register.litres(end + register.modulus if rolled_over else end)
+    return Advance(
+        meter=meter.serial, at=to_datetime(at_us), until=to_datetime(until_us), start_index=start, end_index=end,
+        rolled_over=rolled_over, digits=register.digits, m3_per_tick=fitted.m3_per_tick,
+        conversion_factor=fitted.conversion_factor, start_m3=start_l * MILLI, end_m3=end_l * MILLI,
+        volume_m3=(end_l - start_l) * MILLI,
+    )  # fmt: skip
+
+
+def determination(evidence: Evidence, day: int) -> Determination | None:
+    """How a Failed Day was determined, or the run in which it waits to be; None for a Day that did not fail."""
+    record = evidence.day(day)
+    if record is None or not _failed(record):
+        return None
+    run = _run(evidence, day)
+    status = record.determined_status
+    shares = [share for share in run.shares if share.gas_day == record.gas_day]
+    if status == "apportioned":
+        accounted = all(share.determined_m3 == expected for share, expected in zip(run.shares, _expected(run), strict=True))
+    else:
+        accounted = status is None or (status == "restored" and len(shares) == 1 and run.volume_m3 == record.determined_m3)
+    return Determination(status=status, clause=CLAUSES.get(status or "", "4.4.5"), run=run, accounted=accounted)
+
+
+def _failed(record: Day) -> bool:
+    """A Failed Daily Read Day: closed out, and not as actual; or determined later all the same (4.4.2)."""
+    return (record.closed_out and record.status != "actual") or record.determined_status is not None
+
+
+def _run(evidence: Evidence, day: int) -> Run:
+    """The Days around a Failed Day from one standing boundary reading to the next."""
+    first = last = day
+    while not _bounds(evidence, first, "start_index") and _goes_on(evidence, first - 1):
+        first -= 1
+    while not _bounds(evidence, last + 1, "end_index") and _goes_on(evidence, last + 1):
+        last += 1
+    found = advances(evidence, first, last + 1)
+    volume_m3 = sum((each.volume_m3 for each in found), Decimal(0)) if found else None
+    records = [record for n in range(first, last + 1) if (record := evidence.day(n)) is not None]
+    whole = sum((_weight(record) for record in records), Decimal(0))
+    return Run(
+        first=date.fromordinal(first), last=date.fromordinal(last),
+        start=boundary(evidence, first, records[0].start_index), end=boundary(evidence, last + 1, records[-1].end_index),
+        advances=tuple(found), volume_m3=volume_m3,
+        shares=tuple(_share(record, volume_m3, whole, len(records)) for record in records),
+    )  # fmt: skip
+
+
+def _bounds(evidence: Evidence, at: int, side: str) -> bool:
+    """Whether a standing reading bounds a run there: not one from when what captures the index did not work, unless the Day
+    on its other side did not fail (4.4.5(b))."""
+    own = evidence.day(at if side == "start_index" else at - 1)
+    other = evidence.day(at - 1 if side == "start_index" else at)
+    if own is None or getattr(own, side) is None:
+        return False
+    return not evidence.capture_failed(at) or other is None or not _failed(other)
+
+
+def _goes_on(evidence: Evidence, day: int) -> bool:
+    """Whether a run may reach into a Day."""
+    record = evidence.day(day)
+    return record is not None and (_failed(record) or not record.valid)
+
+
+def _weight(record: Day) -> Decimal:
+    return max(Decimal(0), record.volume_m3 or Decimal(0))
+
+
+def _share(record: Day, volume_m3: Decimal | None, whole: Decimal, days: int) -> Share:
+    exact = None
+    if record.determined_status == "apportioned" and volume_m3 is not None:
+        exact = (volume_m3 * _weight(record) / whole if whole else volume_m3 / days).quantize(Decimal("0.000001"))
+    return Share(
+        gas_day=record.gas_day, status=record.status, weight_m3=record.volume_m3, exact_m3=exact,
+        determined_m3=record.determined_m3,
+    )  # fmt: skip
+
+
+def _expected(run: Run) -> list[Decimal | None]:
+    """What sharing the run's volume by its weights gives."""
+    if run.volume_m3 is None:
+        return [None] * len(run.shares)
+    litres = [int((share.weight_m3 or Decimal(0)) / MILLI) for share in run.shares]
+    return [part * MILLI for part in apportion(int(run.volume_m3 / MILLI), litres)]
