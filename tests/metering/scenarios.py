@@ -1,20 +1,47 @@
-"""Random facts of a few weeks at one or two meter points, with every trouble that the rules speak of, for property tests."""
+"""Random facts of some weeks or months at one or two meter points, with every trouble that the rules speak of, for property
+tests: meters are exchanged, told late and wrongly; readings fail, come late, twice, in pieces, and are withdrawn."""
 
 from __future__ import annotations
 
 import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
-from metering.facts import AnyFact, CalorificValue, MeterFitted, PollFailed, Readings, ReferenceIndex, Registered, Tick
+from metering.facts import (
+    AnyFact,
+    BypassUsed,
+    CalorificValue,
+    EquipmentFault,
+    MeterFitted,
+    MeterRemoved,
+    PollFailed,
+    Readings,
+    ReferenceIndex,
+    Registered,
+    Tick,
+    Withdrawn,
+)
 from metering.gasday import GasDays, to_datetime
 from metering.rules import RULES, Action, Rules, Validation
 
 DAYS = GasDays()
 FIRST_DAYS = (date(2026, 1, 28), date(2026, 3, 20), date(2026, 10, 15), date(2015, 9, 20), date(2024, 2, 20))
 HOUR = timedelta(hours=1)
+
+
+class Life(NamedTuple):
+    """A meter in its time, in hours since the first Day's start: what it shows at first, and its register."""
+
+    meter: str
+    since: int
+    until: int | None
+    shown: int
+    digits: int
+    tick: str
 
 
 class Scenario:
@@ -35,35 +62,117 @@ class Scenario:
     def start(self, day: int) -> datetime:
         return to_datetime(DAYS.start_us(day))
 
+    def instant(self, hour: int) -> datetime:
+        return self.start(self.first) + hour * HOUR
+
     def _point(self, name: str) -> None:
         dice = self.dice
-        digits = dice.choice([4, 5, 8, 10])
-        tick = dice.choice(["0.1", "1", "0.01", "2.8316846592"])
-        step = dice.choice([0, 3, 40, 150])
-        index = dice.choice([0, 17, 10**digits - step * 4 - 1])
+        self.name = name
         self._register(name)
-        fitted = MeterFitted(
-            meter_point=name, meter="M", at=self.start(self.first) + dice.choice([0, 0, 0, 7, -49, 48]) * HOUR,
-            index=index % 10**digits, digits=digits, m3_per_tick=Decimal(tick),
-            conversion_factor=dice.choice([None, Decimal("1.02264")]),
-            q_max_m3_per_h=Decimal(max(1, step * 2)) * Decimal(tick) / 24, received_at=self._reference_time(),
-            unconverted_digits=dice.choice([None, 5]), unconverted_m3_per_tick=Decimal(tick),
-        )  # fmt: skip
-        if dice.random() < 0.95:
-            self.facts.append(fitted)
-        if dice.random() < 0.1:
-            wrong = msgspec.structs.replace(fitted, index=(index + step) % 10**digits, received_at=self._some_time())
-            self.facts.append(wrong)
-        truth = [index]
-        for _ in range(self.days):
-            truth.append(truth[-1] + dice.randint(0, 2 * step))
+        self._use()
+        self.lives = self._lives()
+        self._first_fitting(self.lives[0])
+        for before, after in pairwise(self.lives):
+            self._exchange(before, after)
         silent = set()
         for _ in range(dice.randint(0, 3)):
             begin = dice.randrange(self.days)
             silent |= set(range(begin, begin + dice.choice([1, 1, 2, 5, 9])))
         for n in range(self.days):
             if n not in silent:
-                self._day(name, n, truth, 10**digits)
+                for life in self.lives:
+                    self._day(n, life)
+        for _ in range(dice.choice([0, 0, 1, 2])):
+            self._bypass()
+        for _ in range(dice.choice([0, 0, 1, 3])):
+            self._withdraw()
+        for _ in range(dice.choice([0, 0, 1, 2])):
+            self._fault()
+
+    # --- meters -----------------------------------------------------------------------------------------------------
+
+    def _use(self) -> None:
+        """What is used, in ticks of whatever meter is there: so much by each hour since the first Day's start."""
+        dice = self.dice
+        self.step = dice.choice([0, 3, 40, 150])
+        self.bounds, self.used = [0], [0]
+        for n in range(self.days):
+            begin, used = self.start(self.first + n), self.used[-1]
+            hours, advance = round((self.start(self.first + n + 1) - begin) / HOUR), dice.randint(0, 2 * self.step)
+            self.used += [used + advance * k // hours for k in range(1, hours + 1)]
+            self.bounds.append(self.bounds[-1] + hours)
+
+    def _lives(self) -> list[Life]:
+        """The meters of the point, one after the other."""
+        dice, hours = self.dice, self.bounds[-1]
+        ends = sorted(
+            dice.choice([dice.randrange(hours), dice.choice(self.bounds)]) for _ in range(dice.choice([0, 0, 1, 1, 2]))
+        )
+        lives: list[Life] = []
+        since = 0
+        for n, end in enumerate([*ends, None]):
+            digits = dice.choice([4, 5, 8, 10])
+            index = dice.choice([0, 17, 10**digits - self.step * 4 - 1]) % 10**digits
+            serial = lives[-1].meter if lives and dice.random() < 0.15 else "MNO"[n]
+            tick = dice.choice(["0.1", "1", "0.01", "2.8316846592"])
+            until = None if end is None else max(end, since)
+            lives.append(Life(serial, since, until, index, digits, tick))
+            since = min(hours, (until or 0) + dice.choice([0, 0, 0, 1, 5, 30]))
+        return lives
+
+    def shows(self, life: Life, hour: int) -> int:
+        """The meter's index at an hour of its time, not wrapped; before its fitting what it shows at that."""
+        return life.shown + max(0, self.used[min(hour, len(self.used) - 1)] - self.used[life.since])
+
+    def _first_fitting(self, life: Life) -> None:
+        dice, step = self.dice, self.step
+        fitted = self._fitted(life, self.start(self.first) + dice.choice([0, 0, 0, 7, -49, 48]) * HOUR, self._reference_time())
+        if dice.random() < 0.95:
+            self.facts.append(fitted)
+        if dice.random() < 0.1:
+            wrong = (life.shown + step) % 10**life.digits
+            self.facts.append(msgspec.structs.replace(fitted, index=wrong, received_at=self._some_time()))
+
+    def _fitted(self, life: Life, at: datetime, received: datetime) -> MeterFitted:
+        dice, tick = self.dice, Decimal(life.tick)
+        return MeterFitted(
+            meter_point=self.name, meter=life.meter, at=at, index=life.shown, digits=life.digits, m3_per_tick=tick,
+            conversion_factor=dice.choice([None, Decimal("1.02264")]), received_at=received,
+            q_max_m3_per_h=Decimal(max(1, self.step * 2)) * tick / 24,
+            unconverted_digits=dice.choice([None, 5]), unconverted_m3_per_tick=tick,
+        )  # fmt: skip
+
+    def _exchange(self, before: Life, after: Life) -> None:
+        """A removal and a fitting, told in time, late, wrongly, twice, or not at all."""
+        dice = self.dice
+        assert before.until is not None
+        off = timedelta(seconds=dice.choice([0, 0, 0, 0, 0, 20, -20, 90]))
+        removed = MeterRemoved(
+            meter_point=self.name, meter=before.meter, at=self.instant(before.until) + off,
+            index=self.shows(before, before.until) % 10**before.digits, received_at=self._told(before.until),
+        )  # fmt: skip
+        fitted = self._fitted(after, self.instant(after.since) + off, self._told(after.since))
+        if dice.random() < 0.9:
+            self.facts.append(removed)
+        if dice.random() < 0.9:
+            self.facts.append(fitted)
+        if dice.random() < 0.2:  # corrected, or wrong
+            wrong = removed.index + dice.choice([1, self.step, 10**before.digits // 3])
+            self.facts.append(msgspec.structs.replace(removed, index=wrong, received_at=self._told(before.until)))
+        if dice.random() < 0.1:
+            wrong = (fitted.index + dice.choice([1, self.step])) % 10**after.digits
+            self.facts.append(msgspec.structs.replace(fitted, index=wrong, received_at=self._told(after.since)))
+        if dice.random() < 0.1:  # at another instant as well
+            moved = removed.at + dice.choice([-30, -2, 1, 40, 90]) * HOUR
+            self.facts.append(msgspec.structs.replace(removed, at=moved, received_at=self._told(before.until)))
+        if dice.random() < 0.1:
+            moved = fitted.at + dice.choice([-30, -2, 1, 40]) * HOUR
+            self.facts.append(msgspec.structs.replace(fitted, at=moved, received_at=self._told(after.since)))
+        if dice.random() < 0.05:
+            self.facts.append(msgspec.structs.replace(removed, meter="X", received_at=self._some_time()))
+
+    def _told(self, hour: int) -> datetime:
+        return self.instant(hour) + timedelta(hours=self.dice.choice([1, 1, 1, 0, 48, 24 * 5.5, 24 * 8, 24 * 20, -24 * 2]))
 
     def _register(self, name: str) -> None:
         dice = self.dice
@@ -77,27 +186,34 @@ class Scenario:
                 )
             )  # fmt: skip
 
-    def _day(self, name: str, n: int, truth: list[int], modulus: int) -> None:
-        """One Day's batch, whole or in pieces, right or wrong in some way."""
-        dice, day = self.dice, self.first + n
+    # --- readings ---------------------------------------------------------------------------------------------------
+
+    def _day(self, n: int, life: Life) -> None:
+        """One Day's batch of a meter, whole or in pieces, right or wrong in some way."""
+        dice, day, name, modulus = self.dice, self.first + n, self.name, 10**life.digits
         begin, end = self.start(day), self.start(day + 1)
-        hours = round((end - begin) / HOUR)
-        middle = [truth[n] + (truth[n + 1] - truth[n]) * k // hours for k in range(1, hours)]
-        at = [begin + k * HOUR for k in range(hours + 1)]
-        index: list[object] = [value % modulus for value in (truth[n], *middle, truth[n + 1])]
-        if dice.random() < 0.5:
-            at, index = [at[0], at[-1]], [index[0], index[-1]]
+        within = range(self.bounds[n], self.bounds[n + 1] + 1)
+        hours = [hour for hour in within if life.since <= hour and (life.until is None or hour <= life.until)]
+        if len(hours) < len(within) and hours and dice.random() < 0.05:
+            hours = [*within]  # also of the time when it was not there
+        if not hours:
+            return
+        if len(hours) > 2 and dice.random() < 0.5:
+            hours = [hours[0], hours[-1]]
+        at = [self.instant(hour) for hour in hours]
+        truth = [self.shows(life, hour) for hour in hours]
+        index: list[object] = [value % modulus for value in truth]
         if dice.random() < 0.1:
             at = [each + timedelta(seconds=dice.choice([-61, -60, -20, 15, 60, 61])) for each in at]
         if dice.random() < 0.12:
             k = dice.choice([0, -1, len(index) // 2])
-            index[k] = dice.choice([None, "x", -1, modulus, 1.5, True, 0, modulus - 1, (int(truth[n]) + 1) % modulus, 10**30])
+            index[k] = dice.choice([None, "x", -1, modulus, 1.5, True, 0, modulus - 1, (truth[0] + 1) % modulus, 10**30])
         extra: dict[str, object] = {}
         if dice.random() < 0.15:
-            own = (truth[n + 1] - truth[n]) * dice.choice([100, 100, 103, 97]) // 100
+            own = (truth[-1] - truth[0]) * dice.choice([100, 100, 103, 97]) // 100
             extra["reference_index"] = ReferenceIndex(start=5, end=5 + own)
-        if dice.random() < 0.1:
-            share = Decimal(truth[n + 1] - truth[n]) / (len(index) - 1) * dice.choice([1, 1, 2])
+        if len(index) > 1 and dice.random() < 0.1:
+            share = Decimal(truth[-1] - truth[0]) / (len(index) - 1) * dice.choice([1, 1, 2])
             extra["interval_m3"] = tuple(dice.choice([share, share, None]) for _ in index[1:])
         if dice.random() < 0.1:
             extra["status"] = (dice.choice(["tamper", "clock_invalid", "battery_low"]),)
@@ -113,7 +229,7 @@ class Scenario:
             received = begin + timedelta(hours=dice.randint(0, 20))
         cut = dice.randint(1, len(index) - 1) if len(index) > 2 and dice.random() < 0.3 else len(index)
         whole = Readings(
-            meter_point=name, meter="M" if dice.random() < 0.97 else "X", gas_day=date.fromordinal(day), at=tuple(at),
+            meter_point=name, meter=life.meter if dice.random() < 0.97 else "X", gas_day=date.fromordinal(day), at=tuple(at),
             index=tuple(index), received_at=received, **extra,  # type: ignore[arg-type]
         )  # fmt: skip
         if cut < len(index) and dice.random() < 0.3:  # one by one, received at once
@@ -132,7 +248,8 @@ class Scenario:
             self.facts.append(msgspec.structs.replace(whole, sequence=dice.randint(1, 9), received_at=self._some_time()))
         if dice.random() < 0.05:
             failed = PollFailed(
-                meter_point=name, meter="M", gas_day=date.fromordinal(day), reason="silent", attempts=1, received_at=received
+                meter_point=name, meter=life.meter, gas_day=date.fromordinal(day), reason="silent", attempts=1,
+                received_at=received,
             )  # fmt: skip
             self.facts.append(failed)
 
@@ -144,6 +261,56 @@ class Scenario:
             unconverted=None if whole.unconverted is None else whole.unconverted[cut],
             interval_m3=None if whole.interval_m3 is None else whole.interval_m3[first : last - 1],
         )  # fmt: skip
+
+    # --- what people tell beside meters and readings -----------------------------------------------------------------
+
+    def _bypass(self) -> None:
+        dice = self.dice
+        begin = dice.randrange(self.bounds[-1])
+        used = BypassUsed(
+            meter_point=self.name, at=self.instant(begin), estimated_m3=Decimal(dice.choice(["0", "0.0005", "3.25", "1000"])),
+            until=self.instant(begin + dice.choice([0, 2, 24, 50])), received_at=self._told(begin),
+        )  # fmt: skip
+        self.facts.append(used)
+        if dice.random() < 0.3:
+            until = used.until + dice.choice([0, 0, 24]) * HOUR
+            again = msgspec.structs.replace(used, estimated_m3=Decimal("7.5"), until=until, received_at=self._told(begin))
+            self.facts.append(again)
+
+    def _withdraw(self) -> None:
+        """A meter's Day is withdrawn, and mostly read again, at once or later."""
+        dice, n = self.dice, self.dice.randrange(self.days)
+        life = dice.choice(self.lives)
+        received = self.start(self.first + n + 1) + timedelta(hours=dice.choice([0.2, 1, 3, 24 * 5, 24 * 6, 24 * 9, 24 * 15]))
+        withdrawn = Withdrawn(
+            meter_point=self.name, meter=life.meter, gas_day=date.fromordinal(self.first + n), reason="wrong", by="operator",
+            received_at=received,
+        )  # fmt: skip
+        self.facts.append(withdrawn)
+        if dice.random() < 0.7:
+            hours = (self.bounds[n], self.bounds[n] + 1, self.bounds[n + 1])
+            wrong = dice.choice([0, 0, 0, 1, self.step])
+            again = Readings(
+                meter_point=self.name, meter=life.meter, gas_day=withdrawn.gas_day, at=tuple(map(self.instant, hours)),
+                index=tuple((self.shows(life, hour) + wrong) % 10**life.digits for hour in hours),
+                received_at=received + timedelta(hours=dice.choice([0, 0, 1, 24, 24 * 7])),
+            )  # fmt: skip
+            self.facts.append(again)
+
+    def _fault(self) -> None:
+        dice = self.dice
+        begin = dice.choice([dice.randrange(self.bounds[-1]), dice.choice(self.bounds)])
+        fault = EquipmentFault(
+            meter_point=self.name, part=dice.choice(["capture", "capture", "comms"]), from_=self.instant(begin),
+            until=self._until(begin), received_at=self._told(begin),
+        )  # fmt: skip
+        self.facts.append(fault)
+        if dice.random() < 0.3:
+            self.facts.append(msgspec.structs.replace(fault, until=self._until(begin), received_at=self._told(begin)))
+
+    def _until(self, hour: int) -> datetime | None:
+        lasts = self.dice.choice([None, 0, 1, 24, 30, 24 * 4])
+        return None if lasts is None else self.instant(hour + lasts)
 
     def _stray(self) -> Readings:
         """Readings of a Day far off, or just before the registration."""
