@@ -15,7 +15,9 @@ from msgspec import UNSET, UnsetType
 
 DayStatus = Literal["actual", "deemed", "assumed", "provisional"]
 DeterminedStatus = Literal["restored", "apportioned", "revised"]
-ReadErrorState = Literal["refused", "notice", "inspection_overdue", "inspected", "accepted", "rejected", "final", "expert"]
+ReadErrorState = Literal[
+    "refused", "notice", "inspection_overdue", "inspected", "accepted", "rejected", "final", "expert", "agreed"
+]
 Key: TypeAlias = tuple[str, ...]
 
 

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from metering.business_days import BusinessDays
 from metering.gasday import BRITISH_DAY_STARTS, DayStart, GasDays
 
 Action = Literal["reject", "flag"]
@@ -138,6 +139,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     history_days: int = 2557
     validation: tuple[Validation, ...] = (Validation(),)
     performance: tuple[Standard, ...] = (Standard(),)
+    bank_holidays_added: tuple[date, ...] = ()
+    bank_holidays_removed: tuple[date, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -146,6 +149,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"zone: {self.zone!r} is no time zone such as Europe/London") from error
         if not self.day_starts:
             raise ValueError("day_starts: at least one entry is needed")
+        if both := set(self.bank_holidays_added) & set(self.bank_holidays_removed):
+            raise ValueError(f"bank_holidays_added: {min(both)} is in bank_holidays_removed too")
         _at_least("close_out_days", self.close_out_days, 0)
         _at_least("history_days", self.history_days, 1)
         if not 0 < self.boundary_s < 1800:
@@ -158,6 +163,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def calendar(self) -> GasDays:
         """The calendar of Gas Days under these settings."""
         return GasDays(self.zone, self.day_starts, self.close_out_days)
+
+    def business_days(self) -> BusinessDays:
+        """The calendar of Business Days under these settings."""
+        return BusinessDays(self.bank_holidays_added, self.bank_holidays_removed)
 
     @property
     def stuck_days(self) -> int:

@@ -27,7 +27,7 @@ OURS = {
 
 # Package -> what it may import of others', besides the standard library. It keeps a gateway free of Faust and RocksDB.
 OTHERS = {
-    "metering": {"msgspec"},
+    "metering": {"msgspec", "holidays"},
     "collectors": {"msgspec", "kafka", "pymodbus", "serial"},
     "storage": {"msgspec", "influxdb_client", "urllib3"},
     "stream": {"msgspec", "aiokafka", "faust", "kafka", "mode", "prometheus_client", "rocksdict", "yarl"},

@@ -1,0 +1,227 @@
+"""What the facts about a meter point's Daily Read Errors have to do with each other (4.8.2, 4.8.4, 4.8.7, 4.8.9): which notices
+count, which inspection speaks of which Day, from when on an agreement holds.
+
+Instants are microseconds, Days ordinals, volumes litres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from metering.business_days import BusinessDays
+from metering.error_notice import Statement, to_litres
+from metering.facts import (
+    AdjustmentAgreed,
+    AnyFact,
+    EquipmentFault,
+    EstimateAccepted,
+    ExpertDetermination,
+    Inspection,
+    ReadErrorNotice,
+    RejectionNotice,
+)
+from metering.gasday import GasDays, to_us
+from metering.wire import canonical
+
+NOTICE_DAYS = 5  # Days after that of provision, until the end of which a notice may be given (4.8.2)
+INSPECTION_DAYS = 3  # Business Days after the notice (4.8.3(a))
+
+ErrorFact: TypeAlias = (
+    ReadErrorNotice | Inspection | EstimateAccepted | RejectionNotice | ExpertDetermination | AdjustmentAgreed
+)
+ORDER: tuple[type[ErrorFact | EquipmentFault], ...] = (  # of what was received at one instant
+    EquipmentFault, ReadErrorNotice, Inspection, EstimateAccepted, RejectionNotice, ExpertDetermination, AdjustmentAgreed,
+)  # fmt: skip
+
+
+class DayView(NamedTuple):
+    """What is known now of a Day at which the User is registered.
+
+    `litres` is the volume by the Daily Meter Readings, whatever took its place: None while the Day is not Valid, unless it
+    was closed out as actual. `failed_day`: it was closed out as assumed or deemed. `close_out_us` is its Exit Close-Out.
+    `provided_us`: when its readings were provided to the User, None where they were not.
+    """
+
+    litres: int | None
+    failed_day: bool
+    close_out_us: int
+    provided_us: int | None
+
+
+View: TypeAlias = Callable[[int, str], DayView | None]
+
+
+class Agreement(NamedTuple):
+    """What transporter and User agreed of a Day: since when it holds, litres, the first Daily Read Error Day, its User."""
+
+    us: int
+    litres: int
+    first: int
+    user: str
+
+
+def _once_in_order(facts: Iterable[AnyFact], now_us: int) -> Iterator[tuple[int, ErrorFact | EquipmentFault]]:
+    """The facts about errors received by then, each once, at its earliest receipt, in the order in which they count."""
+    first: dict[bytes, tuple[int, ErrorFact | EquipmentFault]] = {}
+    for fact in facts:
+        if isinstance(fact, ORDER) and fact.received_at is not None:
+            us, key = to_us(fact.received_at), canonical(fact)
+            if us <= now_us and (key not in first or us < first[key][0]):
+                first[key] = us, fact
+    for _, entry in sorted(first.items(), key=lambda item: (item[1][0], ORDER.index(type(item[1][1])), item[0])):
+        yield entry
+
+
+def ordinal(fact: ErrorFact) -> int:
+    """The Day (an ordinal) that a fact is about."""
+    return fact.gas_day.toordinal()
+
+
+class ErrorFacts:
+    """A point's facts about Daily Read Errors, each once and in order, and what the Days' notices have to do with each other.
+    All is asked as of an instant, `us`: what was received by then."""
+
+    def __init__(self, facts: Iterable[AnyFact], view: View, now_us: int, days: GasDays, business: BusinessDays) -> None:
+        self.view, self.now_us, self.days, self._business = view, now_us, days, business
+        received = list(_once_in_order(facts, now_us))
+        self.received = [(us, fact) for us, fact in received if not isinstance(fact, EquipmentFault)]
+        self._faults = [(us, fact) for us, fact in received if isinstance(fact, EquipmentFault) and fact.part == "capture"]
+        self.inspections = [(us, fact) for us, fact in self.received if isinstance(fact, Inspection)]
+        self.notices = [
+            (us, fact) for us, fact in self.received if isinstance(fact, ReadErrorNotice) and self._admits(us, fact)
+        ]
+
+    def days_of_interest(self) -> list[int]:
+        """The Days of which notice was given or an adjustment agreed."""
+        return sorted({ordinal(fact) for _, fact in self.received if isinstance(fact, (ReadErrorNotice, AdjustmentAgreed))})
+
+    def _admits(self, us: int, notice: ReadErrorNotice) -> bool:
+        """Whether a notice may be given of the Day at all, and was in time (4.8.2)."""
+        seen = self.view(ordinal(notice), notice.user)
+        if seen is None or seen.failed_day or us < self.days.start_us(ordinal(notice)):
+            return False
+        return seen.provided_us is None or us <= self.days.end_us(self.days.day_of(seen.provided_us) + NOTICE_DAYS)
+
+    def refused(self) -> list[tuple[int, str]]:
+        """The Days and Users whose notices were all refused."""
+        taken = {(ordinal(notice), notice.user) for _, notice in self.notices}
+        given = {(ordinal(fact), fact.user) for _, fact in self.received if isinstance(fact, ReadErrorNotice)}
+        return sorted(given - taken)
+
+    def events(self, day: int) -> list[tuple[int, ErrorFact | Agreement]]:
+        """What matters to a Day, in order: what is about it, and every inspection."""
+        events: list[tuple[int, ErrorFact | Agreement]] = []
+        for us, fact in self.received:
+            if isinstance(fact, AdjustmentAgreed):
+                agreed = self.agreement(us, fact) if ordinal(fact) == day else None
+                events += [(agreed.us, agreed)] if agreed is not None else []
+            elif isinstance(fact, Inspection) or (ordinal(fact) == day and self._counts(us, fact)):
+                events.append((us, fact))
+        return sorted(events, key=lambda event: (event[0], isinstance(event[1], Agreement)))
+
+    def _counts(self, us: int, fact: ErrorFact) -> bool:
+        return not isinstance(fact, ReadErrorNotice) or (us, fact) in self.notices
+
+    def end_of_business_day(self, us: int, count: int) -> int:
+        """The end of the `count`-th Business Day after the Day that holds the instant."""
+        return self.days.end_us(self._business.after(self.days.day_of(us), count))
+
+    def inspection_due_us(self, us: int, notice: ReadErrorNotice) -> int:
+        """When an inspection is due for a notice; one that is due already serves subsequent Days too (4.8.7)."""
+        waiting = [
+            earlier_us
+            for earlier_us, earlier in self._before(ordinal(notice), notice.user, us)
+            if not self._ended(ordinal(earlier), ordinal(notice), us)
+            and self.statement(ordinal(earlier), earlier.user, us) is None
+        ]
+        return self.end_of_business_day(min([us, *waiting]), INSPECTION_DAYS)
+
+    def statement(self, day: int, user: str, us: int) -> Statement | None:
+        """The transporter's statement about a Day: the latest for this very Day, else for an earlier one of which the User
+        gave notice, where that inspection serves this Day too (4.8.7)."""
+        opened = min(notice_us for notice_us, notice in self.notices if ordinal(notice) == day)
+        by_then = [entry for entry in self.inspections if entry[0] <= us]
+        for stated_us, inspection in reversed(by_then):
+            if ordinal(inspection) == day and stated_us >= opened:
+                return self._statement(day, stated_us, inspection)
+        for stated_us, inspection in reversed(by_then):
+            if self._serves(day, user, stated_us, inspection, us):
+                return self._statement(day, stated_us, inspection)
+        return None
+
+    def _before(self, day: int, user: str, us: int) -> list[tuple[int, ReadErrorNotice]]:
+        """The User's notices of earlier Days."""
+        return [entry for entry in self.notices if entry[0] <= us and entry[1].user == user and ordinal(entry[1]) < day]
+
+    def _serves(self, day: int, user: str, stated_us: int, inspection: Inspection, us: int) -> bool:
+        """Whether an inspection for an earlier Day was on this Day or later, or found a fault that is known to last."""
+        if not any(ordinal(inspection) == ordinal(notice) for _, notice in self._before(day, user, stated_us)):
+            return False
+        if self._visited(inspection) >= day:
+            return True
+        fault = None if inspection.equipment_works else self._fault_found(inspection, us)
+        return fault is not None and (fault.until is None or to_us(fault.until) > self.days.start_us(day))
+
+    def _fault_found(self, inspection: Inspection, us: int) -> EquipmentFault | None:
+        """The fault of the capturing part that lasted at the inspection; of several the first."""
+        at = inspection.at
+        found = [one for one in self._faults_by(us) if one.from_ <= at and (one.until is None or at <= one.until)]
+        return min(found, key=lambda fault: fault.from_, default=None)
+
+    def _ended(self, since: int, day: int, us: int) -> bool:
+        """Whether from the Day `since` on, before `day`, an inspection found the equipment in order, or it was repaired."""
+        return any(since <= self.days.day_of(in_order_us) < day for in_order_us in self._in_order(us))
+
+    def _in_order(self, us: int) -> list[int]:
+        """When the equipment was known to work: found so by an inspection, or repaired."""
+        found = [to_us(one.at) for at, one in self.inspections if at <= us and one.equipment_works]
+        return found + [to_us(fault.until) for fault in self._faults_by(us) if fault.until is not None]
+
+    def _faults_by(self, us: int) -> Iterable[EquipmentFault]:
+        """Faults of the part that captures the index; of one `from` the latest received counts."""
+        return {fault.from_: fault for at, fault in self._faults if at <= us}.values()
+
+    def _statement(self, day: int, stated_us: int, inspection: Inspection) -> Statement:
+        estimate = inspection.volume_estimate_m3
+        if inspection.equipment_works:
+            return Statement(stated_us, inspection, True, None)
+        if ordinal(inspection) == day and estimate is not None:
+            return Statement(stated_us, inspection, False, to_litres(estimate))
+        return Statement(stated_us, inspection, self._before_the_fault(day, stated_us, inspection), None)
+
+    def _before_the_fault(self, day: int, us: int, inspection: Inspection) -> bool:
+        """Whether the Day ended before the fault began: where that is not known, half-way between the last inspection and
+        this (4.8.4)."""
+        fault = self._fault_found(inspection, us)
+        if fault is not None:
+            return day < self.days.day_of(to_us(fault.from_))
+        visited = self._visited(inspection)
+        earlier = [to_us(one.at) for at, one in self.inspections if at <= us and self._visited(one) < visited]
+        return bool(earlier) and day < self.days.day_of((max(earlier) + to_us(inspection.at)) // 2)
+
+    def _visited(self, inspection: Inspection) -> int:
+        return self.days.day_of(to_us(inspection.at))
+
+    def has_own_visit(self, day: int, inspection: Inspection) -> bool:
+        """Whether the inspection was made for this Day's notices, and not for an earlier Day's."""
+        noticed = {ordinal(notice) for _, notice in self.notices}
+        same = [ordinal(one) for _, one in self.inspections if one.at == inspection.at and ordinal(one) in noticed]
+        return ordinal(inspection) == day and day == min(same)
+
+    def repaired(self, since_us: int, day: int) -> bool:
+        """Whether after the instant, up to the Day, the equipment was known to work."""
+        return any(since_us < us and self.days.day_of(us) <= day for us in self._in_order(self.now_us))
+
+    def agreement(self, us: int, fact: AdjustmentAgreed) -> Agreement | None:
+        """What was agreed of a Day, from when on the notice of its error, or of one on an earlier Day, is there as well."""
+        day = ordinal(fact)
+        for from_us in [us, *(noticed_us for noticed_us, _ in self.notices if noticed_us > us)]:
+            errors = [
+                (ordinal(notice), notice.user)
+                for noticed_us, notice in self.notices
+                if noticed_us <= from_us and ordinal(notice) <= day and not self._ended(ordinal(notice), day, from_us)
+            ]
+            if errors:
+                return Agreement(from_us, to_litres(fact.volume_m3), *min(errors))
+        return None
