@@ -50,12 +50,10 @@ class Setting(NamedTuple):
 
     def meter_at(self, serial: str, at_us: int) -> int | None:
         """The number of the meter that is in place under that name at an instant, its removal included."""
-        own = [
-            n
-            for n, meter in enumerate(self.meters)
-            if meter.serial == serial and meter.from_us <= at_us and (meter.to_us is None or at_us <= meter.to_us)
-        ]
-        return own[-1] if own else None
+        for number, meter in enumerate(self.meters):
+            if meter.serial == serial and meter.from_us <= at_us and (meter.to_us is None or at_us <= meter.to_us):
+                return number
+        return None
 
     def own_index(self, day: int, number: int) -> Opening | None:
         """What a meter itself showed at a Day's start: the standing reading, or its index when it was fitted or removed."""
@@ -228,7 +226,7 @@ def _spans(opening: Opening, day: int, last: int, ticks: int, setting: Setting) 
         meter, after = meters[number], meters[number + 1]
         if meter.removed_ticks is None:
             return None
-        until = max(first, min(day, setting.days.day_of(after.from_us)))
+        until = setting.days.day_of(after.from_us)
         spans.append(Span(meter.register, start, meter.removed_ticks, first, until))
         first, start = until, after.fitted_ticks
     return (*spans, Span(meters[last].register, start, ticks, first, day))

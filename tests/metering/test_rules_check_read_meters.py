@@ -29,6 +29,15 @@ def test_3_a_register_that_turned_more_than_once() -> None:
     assert site.found().record("2026-01-04") == (FIRST, "18100.000", "181000.000", "180000.000", "-1000.000", False)
 
 
+@pytest.mark.parametrize(("day", "volume"), [("5099.999", "100.000"), ("5100", "10100.000"), ("-20000", "100.000")])
+def test_3_the_number_of_turns_is_that_which_comes_nearest_to_the_days(day: str, volume: str) -> None:
+    """100, 10,100 or 20,100 m³; and the register never turns backwards."""
+    site = Checked(digits=4, tick="1")
+    site.days(FIRST, [day])
+    site.check("2026-01-02", 100)
+    assert site.found().record("2026-01-02")[1] == volume
+
+
 def test_3_an_index_that_is_a_little_lower_is_no_roll_over() -> None:
     site = Checked(index=1000)
     site.days(FIRST, ["0", "0"])
@@ -106,6 +115,25 @@ def test_3_9_1b_a_small_old_register_turned_before_its_removal() -> None:
     assert site.found().record("2026-01-04")[1] == "29.000"
 
 
+def test_3_9_1b_the_turns_of_each_meter_by_its_own_days() -> None:
+    """2,000 or 12,000 m³ on the old one, of 4 digits; 12,100 on the new one."""
+    site = Checked(digits=4, tick="1")
+    site.remove("2026-01-03 05:00", 2000)
+    site.fit("2026-01-03 05:00", 1000, tick="1")
+    site.days(FIRST, ["1000", "1000", "6000", "6000"])
+    site.check("2026-01-05", 13_100, meter="M2")
+    assert site.found().record("2026-01-05")[1] == "14100.000"
+
+
+def test_3_9_1b_exchanged_at_the_very_start_of_the_registration_date() -> None:
+    site = Checked("2026-01-02", fitted="2025-06-01")
+    site.remove("2026-01-02 05:00", None)
+    site.fit("2026-01-02 05:00", 70)
+    site.days("2026-01-02", ["10"])
+    site.check("2026-01-03", 170, meter="M2")
+    assert site.found().record("2026-01-03") == ("2026-01-02", "10.000", "100.000", "100.000", "0.000", False)
+
+
 # --- adjusted meter error (1.10.1(b)) ----------------------------------------------------------------------------------------
 
 
@@ -156,6 +184,17 @@ def test_1_10_1b_of_a_meter_fitted_on_that_day_its_own_index_is_that_of_the_fitt
     site.check("2026-01-05", 5200, meter="M2")
     view = site.found()
     assert (view.record("2026-01-03")[1], view.record("2026-01-05")[1]) == ("25.000", "20.000")
+
+
+def test_1_10_1b_of_a_meter_removed_at_the_very_start_of_that_day_its_own_index_is_that_of_the_removal() -> None:
+    site = Checked()
+    site.remove("2026-01-03 05:00", 240)
+    site.fit("2026-01-03 05:00", 0)
+    site.days(FIRST, ["10"] * 4)
+    site.adjusted("2026-01-03", 260, at="05:00")
+    site.check("2026-01-05", 200, meter="M2")
+    view = site.found()
+    assert (view.record("2026-01-03")[1], view.record("2026-01-05")[1]) == ("26.000", "20.000")
 
 
 def test_1_10_1b_an_index_adjusted_downwards() -> None:
@@ -236,6 +275,13 @@ def test_1_4_3_not_registered_or_before_the_registration_date() -> None:
     assert site.found().rejected() == [(FIRST, "malformed", 5, "no Day for it: it lies before the registration date")]
 
 
+def test_1_4_3_one_record_of_what_was_told_twice_as_first_received() -> None:
+    site = Checked(None)
+    site.check(FIRST, 5, 7)
+    site.check(FIRST, 5, 8, told="2026-01-05 12:00")
+    assert [each.received_at for each in site.found().rejections] == [local(f"{FIRST} 15:00")]
+
+
 def test_1_5_stamped_later_than_it_was_received() -> None:
     for told, rejected in [("2026-01-03 13:59", []), ("2026-01-03 13:58:59", ["from_the_future"])]:
         site = Checked()
@@ -290,6 +336,16 @@ def test_4_8_1d_one_tick_is_always_allowed_and_of_no_advance_there_is_no_deviati
 def test_4_8_1d_the_equipment_rolls_over_by_itself() -> None:
     found = compared((100, 99_999_000), (2100, 1010)).found().tolerances["2026-01-04"]
     assert (str(found.a), str(found.deviation), found.within) == ("201.000", "0.005000", True)
+
+
+def test_4_8_1d_the_equipment_turned_as_often_as_the_meter() -> None:
+    """4 digits of 0.1 m³: both went round twice, and 2,000 and 2,150 ticks more."""
+    site = Checked(digits=4)
+    site.days(FIRST, ["10", "1100", "1100"])
+    site.check("2026-01-02", 100, 5000)
+    site.check("2026-01-04", 2100, 7150)
+    found = site.found().tolerances["2026-01-04"]
+    assert (str(found.a), str(found.b), str(found.deviation), found.within) == ("2215.000", "2200.000", "0.006818", True)
 
 
 @pytest.mark.parametrize(("opening", "closing"), [((100, None), (2100, 2100)), ((100, 100), (2100, None))])
