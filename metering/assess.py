@@ -31,6 +31,7 @@ def assess(point: Point, changed: set[int]) -> None:
     places: dict[int, dict[tuple[str, int], Standing]] = {}
     rejected: dict[int, list[Rejected]] = {}
     flagged: dict[int, list[Rejected]] = {}
+    spoiled: set[int] = set()
     for meter in point.reference.meters:
         stood = _stand(point, meter, boundaries)
         for place, standing in stood.standing.items():
@@ -38,6 +39,7 @@ def assess(point: Point, changed: set[int]) -> None:
                 starts[place.judged + 1] = standing
             else:
                 places.setdefault(place.judged, {})[meter.serial, place.at_us] = standing
+        spoiled |= stood.spoiled
         for day, records in stood.rejected.items():
             rejected.setdefault(day, []).extend(records)
         for day, records in stood.flagged.items():
@@ -50,7 +52,7 @@ def assess(point: Point, changed: set[int]) -> None:
             _believe_places(point, day, held, places.get(day, {}))
     for day in boundaries:
         if day < last and (book := point.books.get(day)) is not None:
-            _judge_day(point, day, book, rejected.get(day, []), flagged.get(day, []))
+            _judge_day(point, day, book, rejected.get(day, []), flagged.get(day, []), day in spoiled)
     determine_around(point, first, last)
 
 
@@ -149,7 +151,9 @@ def _spans_day(point: Point, readings: PackedReadings, last_us: int) -> bool:
     return readings.first_us == start_us(day) and last_us == start_us(day + 1) <= point.now_us
 
 
-def _judge_day(point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected]) -> None:
+def _judge_day(
+    point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
+) -> None:
     judged = book.judged(day, point.reference)
     everything, flags = [*judged.rejected], 0
     for number, batch in judged.of.items():
@@ -164,7 +168,7 @@ def _judge_day(point: Point, day: int, book: Book, rejected: Sequence[Rejected],
     if everything != book.rejected or flags != book.flagged:
         book.rejected, book.flagged = everything, flags
         point.touch(day)
-    _believe_valid(point, day, book, point.complete(day) and not judged.spoiled and not rejected)
+    _believe_valid(point, day, book, point.complete(day) and not judged.spoiled and not spoiled)
 
 
 def _believe_valid(point: Point, day: int, book: Book, valid: bool) -> None:

@@ -118,15 +118,17 @@ class _Determination:
         self._unfix(point)
         rejected: defaultdict[int, list[Rejected]] = defaultdict(list)
         flagged: defaultdict[int, list[Rejected]] = defaultdict(list)
+        spoiled: set[int] = set()
         for meter in reference.meters:
             stood = self._stand(point, meter)
+            spoiled |= stood.spoiled
             for place, standing in stood.standing.items():
                 point.keep(meter, place, standing)
             for day in books:
                 rejected[day] += stood.rejected.get(day, [])
                 flagged[day] += stood.flagged.get(day, [])
         for day, book in books.items():
-            self._find_valid(point, day, book, rejected[day], flagged[day])
+            self._find_valid(point, day, book, rejected[day], flagged[day], day in spoiled)
 
     def _stand(self, point: Point, meter: Meter) -> Stood:
         offered: dict[Place, list[Offer]] = {}
@@ -142,7 +144,7 @@ class _Determination:
         return stand(offered, fixed, None, point.reference.setting(meter))
 
     def _find_valid(
-        self, point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected]
+        self, point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
     ) -> None:
         judged = book.judged(day, point.reference)
         book.rejected = [*judged.rejected, *rejected]
@@ -154,7 +156,7 @@ class _Determination:
             found += [*within.rejected, *within.flagged]
         for record in found:
             book.flagged |= BIT[record.rule]
-        self._believe_valid(day, book, point.complete(day) and not judged.spoiled and not rejected)
+        self._believe_valid(day, book, point.complete(day) and not judged.spoiled and not spoiled)
 
     def _unfix(self, point: Point) -> None:
         """What was fixed and is withdrawn now stands no more, and the Days that were closed out on it are Failed Days."""
@@ -258,7 +260,7 @@ class _Determination:
 
     def _bounds(self, point: Point, day: int) -> bool:
         """Whether a reading at the Day's start may bound a run of Failed Days."""
-        start, before, after = point.start(day), point.books.get(day - 1, Book()), point.books.get(day, Book())
+        start, before, after = point.begin(day), point.books.get(day - 1, Book()), point.books.get(day, Book())
         if start is None or point.end(day - 1) is None:
             return False
         return not (point.reference.faulty(start.at_us) and before.failed_day and after.failed_day)

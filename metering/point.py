@@ -329,16 +329,27 @@ class Point:
             return self.start(day + 1)
         place = boundary(day + 1, self.days)
         meter = self.reference.meter_up_to(place.at_us)
+        return self.start(day + 1) if meter is None else self.standing(meter, place)
+
+    def begin(self, day: int) -> Standing | None:
+        """The standing reading of the Day's beginning: of the meter in place from then on, or else until then."""
+        place = boundary(day, self.days)
+        if self.reference.steady_meter(day) is not None or self._owner(day) is not None:
+            return self.start(day)
+        meter = self.reference.meter_up_to(place.at_us)
         return None if meter is None else self.standing(meter, place)
 
     def spans(self, first: int, end: int) -> list[tuple[Meter, Place, Place]]:
-        """The meters in place from the start of the Day `first` to that of `end`, each from where to where."""
+        """The meters in place from the start of the Day `first` to that of `end`, each from where to where. One that was removed
+        at the very start, or fitted at the very end, is among them where no other was there then."""
         low, high = boundary(first, self.days), boundary(end, self.days)
         found = []
         for meter in self.reference.meters:
             from_us = max(meter.from_us, low.at_us)
             to_us = high.at_us if meter.to_us is None else min(meter.to_us, high.at_us)
-            if from_us < to_us:
+            at_start = to_us == low.at_us and from_us <= to_us and self._owner(first) is None
+            at_end = from_us == high.at_us and from_us <= to_us and self.reference.meter_up_to(from_us) is None
+            if from_us < to_us or at_start or at_end:
                 found.append((meter, self._place(from_us, low, high), self._place(to_us, low, high)))
         return found
 
@@ -362,13 +373,13 @@ class Point:
 
     def faulty(self, day: int) -> bool:
         """Whether the reading at the Day's start is of an instant at which the equipment did not capture the index."""
-        start = self.start(day)
+        start = self.begin(day)
         return start is not None and self.reference.faulty(start.at_us)
 
     def bounds(self, day: int) -> bool:
         """Whether a reading stands at the Day's start that may bound a run of Failed Days: one that the equipment took while it
         did not capture the index only where the Day before or after did not fail (4.4.5)."""
-        if self.start(day) is None or self.end(day - 1) is None:
+        if self.begin(day) is None or self.end(day - 1) is None:
             return False
         if not self.reference.faults or not self.faulty(day):
             return True

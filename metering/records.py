@@ -51,7 +51,7 @@ def day_record(point: Point, day: int, book: Book) -> Day:
     reference = point.reference
     registered = reference.of(day)
     assert registered is not None
-    start, end = book.start, point.end(day)
+    start, end = point.begin(day), point.end(day)
     actual = book.valid if book.closed == OPEN else book.closed == ACTUAL
     litres = book.closed_l if book.closed else point.value_l(day)
     if book.bypass_l and litres is not None:

@@ -37,10 +37,11 @@ class Place(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A reading offered for a place, by the batch of a Day."""
+    """A reading offered for a place, by the batch of a Day; or the index that was told with a fitting or removal on it."""
 
     reading: Reading
     day: int
+    told: bool = False
 
 
 def boundary(day: int, days: GasDays) -> Place:
@@ -60,9 +61,9 @@ def told(meter: Meter, place: Place, days: GasDays) -> list[Offer]:
     fitting, removal = meter.fitting, meter.removal
     found = []
     if fitting.at_us == place.at_us:
-        found.append(Offer(Reading(*fitting), days.day_of(fitting.at_us)))
+        found.append(Offer(Reading(*fitting), days.day_of(fitting.at_us), True))
     if removal is not None and removal.at_us == place.at_us:
-        found.append(Offer(Reading(*removal), place.judged))
+        found.append(Offer(Reading(*removal), place.judged, True))
     return found
 
 
@@ -82,11 +83,13 @@ def offers(place: Place, before: Batch, after: Batch, indexes: Sequence[Offer], 
 
 
 class Stood(NamedTuple):
-    """What stands at each place, and by Day the rejections of readings that do not."""
+    """What stands at each place, and by Day the rejections of readings that do not; `spoiled` are the Days of whose own batch
+    a reading was rejected."""
 
     standing: dict[Place, Standing]
     rejected: dict[int, list[Rejected]]
     flagged: dict[int, list[Rejected]]
+    spoiled: set[int]
 
 
 def stand(
@@ -110,7 +113,7 @@ def stand(
                 nodes[key] = _joined(nodes.get(key), offer, place)
     chain = standing(list(nodes.values()), admission(setting))
     stands = set(chain)
-    result = Stood({}, {}, {})
+    result = Stood({}, {}, {}, set())
     for record in flags(chain, setting):
         result.flagged.setdefault(record.gas_day.toordinal(), []).append(record)
     if before is not None:
@@ -124,6 +127,8 @@ def stand(
             only_flagged = rule == "boundary_mismatch" and not setting.rules.of(offer.day).rejects(rule)
             to = result.flagged if only_flagged else result.rejected
             to.setdefault(offer.day, []).append(_rejected(offer.reading, offer.day, rule, detail, setting))
+            if not only_flagged and not offer.told:
+                result.spoiled.add(offer.day)
     return result
 
 
