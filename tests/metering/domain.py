@@ -123,10 +123,10 @@ class Site:
         )  # fmt: skip
         self.facts.append(used)
 
-    def withdraw(self, day: str, *, received: str | datetime, meter: str = "M") -> None:
+    def withdraw(self, day: str, *, received: str | datetime, meter: str = "M", reason: str = "wrong meter read") -> None:
         """An operator takes out what was received so far of a meter's Day."""
         withdrawn = Withdrawn(
-            meter_point="MP", meter=meter, gas_day=gas_day(day), reason="wrong meter read", by="an operator",
+            meter_point="MP", meter=meter, gas_day=gas_day(day), reason=reason, by="an operator",
             received_at=local(received),
         )  # fmt: skip
         self.facts.append(withdrawn)
