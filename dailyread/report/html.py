@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,7 +17,9 @@ from markupsafe import Markup
 
 from dailyread.report import palette, wording
 from dailyread.report.compare import MEANINGS, Comparison, compare, difference_m3, outcome
+from dailyread.report.files import write_whole
 from dailyread.report.plots import Plotter, describe
+from dailyread.report.statement import exact
 from dailyread.report.summary import Kind, Share, Summary
 
 ROWS_MAX = 1000
@@ -46,31 +48,22 @@ class Site:
 
 def write_page(path: Path, summary: Summary, truth_litres: Mapping[tuple[str, date], int] | None = None) -> None:
     """Write the page, whole or not at all: what stood there before stays until the new page is on disk."""
-    page = render(summary, truth_litres)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, render(summary, truth_litres))
 
 
 def render(summary: Summary, truth_litres: Mapping[tuple[str, date], int] | None = None) -> str:
     """The page's text. With the truth of simulated meters, in litres, it holds the comparison, too."""
-    plotter = Plotter(summary)
+    plotter = Plotter()
     comparisons = None if truth_litres is None else compare(summary, truth_litres)
     return (
-        _environment(summary)
+        environment(summary.calendar.zone)
         .get_template("page.html")
         .render(
             s=summary,
-            palette=Markup(palette.css()),
             kinds=_kinds(summary),
-            all_kinds=list(Kind),
-            version=version("dailyread"),
             months=[(wording.month(days[0]), days[0].year, len(days)) for days in _by_month(summary.gas_days)],
             sites=_sites(summary, plotter, truth_litres),
-            share_plot=plotter.share() if summary.gas_days else "",
+            share_plot=plotter.share(summary.gas_days, summary.share_of_day) if summary.gas_days else "",
             rows_max=ROWS_MAX,
             comparisons=comparisons,
             outcome=outcome(comparisons or ()),
@@ -82,8 +75,9 @@ def render(summary: Summary, truth_litres: Mapping[tuple[str, date], int] | None
     )
 
 
-def _environment(summary: Summary) -> Environment:
-    environment = Environment(
+def environment(zone: ZoneInfo) -> Environment:
+    """Where all pages' templates are, and what they can say; instants in the zone's local time."""
+    made = Environment(
         loader=PackageLoader("dailyread.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
@@ -91,16 +85,18 @@ def _environment(summary: Summary) -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    environment.filters |= {
+    made.filters |= {
         "number": wording.number,
+        "plain_number": exact,
         "difference": wording.difference,
         "difference_m3": difference_m3,
         "gas_day": wording.gas_day,
         "count": lambda count: f"{count:,}",
         "json": lambda value: msgspec.json.encode(value).decode(),
-        "instant": lambda at: _instant(summary, at),
+        "instant": lambda at: _instant(zone, at),
     }
-    return environment
+    made.globals |= {"palette": Markup(palette.css()), "all_kinds": list(Kind), "version": version("dailyread")}
+    return made
 
 
 def _harmless(value: Any) -> Any:
@@ -108,8 +104,8 @@ def _harmless(value: Any) -> Any:
     return wording.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _instant(summary: Summary, at: datetime) -> Markup:
-    text = wording.instant(at, summary.calendar.zone)
+def _instant(zone: ZoneInfo, at: datetime) -> Markup:
+    text = wording.instant(at, zone)
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), text)
 
 
@@ -127,7 +123,7 @@ def _sites(summary: Summary, plotter: Plotter, truth_litres: Mapping[tuple[str, 
             users=", ".join(sorted({user for d in summary.gas_days for user in _users(summary, point, d)})),
             cells=tuple(_cell(summary, point, d) for d in summary.gas_days),
             share=summary.share_of_point.get(point, Share()),
-            plot=plotter.volumes(point, truth_litres) if point in plotted else Markup(""),
+            plot=plotter.volumes(summary, point, truth_litres) if point in plotted else Markup(""),
         )
         for n, point in enumerate(summary.meter_points, start=1)
     ]

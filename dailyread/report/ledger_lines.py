@@ -27,7 +27,8 @@ class Ledger:
 
 
 def read_ledger(lines: Iterable[bytes]) -> Ledger:
-    """Read records line by line; empty lines are passed over, and a bad line spoils no other."""
+    """Read records line by line; empty lines are passed over, and a bad line spoils no other. So are records of performance:
+    they are sums, and only facts tell of what."""
     ledger = Ledger()
     for n, line in enumerate(lines, start=1):
         if not line.strip():

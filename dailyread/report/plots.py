@@ -25,6 +25,7 @@ from metering.ledger import Day
 
 HATCHES = {Kind.ASSUMED: "/////", Kind.DEEMED: "xxxx"}
 TICKS_MAX = 9
+REQUIRED = Decimal("0.975")  # 5.2.1
 DAYS_MIN = 14  # fewer Days do not get wider bars
 DAYS_WITH_DATE_MAX = 120
 _SETTINGS = {
@@ -48,48 +49,49 @@ _SETTINGS = {
 
 
 class Plotter:
-    """Draws the page's plots. Each is one `<svg>`, ready to be put into the page."""
+    """Draws a page's plots. Each is one `<svg>`, ready to be put into the page."""
 
-    def __init__(self, summary: Summary) -> None:
-        self._summary = summary
-        self._days = summary.gas_days
+    def __init__(self) -> None:
         self._drawn = 0
         with matplotlib.rc_context(_SETTINGS):
             self._figure = Figure()
             FigureCanvasSVG(self._figure)
 
-    def volumes(self, meter_point: str, truth_litres: Mapping[tuple[str, date], int] | None = None) -> Markup:
+    def volumes(self, summary: Summary, meter_point: str, truth_litres: Mapping[tuple[str, date], int] | None = None) -> Markup:
         """A site's daily volumes by status, the determined volume beside the substituted one, the truth as a dash."""
         titles: dict[str, str] = {}
         with matplotlib.rc_context(_SETTINGS):
-            axes = self._axes(6.4, 1.9)
-            for n, gas_day_ in enumerate(self._days):
-                day = self._summary.days.get((meter_point, gas_day_))
+            axes = self._axes(6.4, 1.9, summary.gas_days)
+            for n, gas_day_ in enumerate(summary.gas_days):
+                day = summary.days.get((meter_point, gas_day_))
                 if day is not None:
-                    self._bars(axes, n, day, titles)
-            self._truth(axes, meter_point, truth_litres or {})
+                    self._bars(axes, n, day, summary, titles)
+            self._truth(axes, summary, meter_point, truth_litres or {})
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             axes.set_title("m³ a Day", loc="left", fontsize=8, color=mark("muted"))
             return self._svg(f"Daily volumes of {meter_point}, m³, bars by status", titles)
 
-    def share(self) -> Markup:
-        """The share of Days Valid by 11:00, for each Day, against 97.5%."""
+    def share(self, days: Sequence[date], shares: Mapping[date, Share], required: Decimal = REQUIRED) -> Markup:
+        """The share of Days Valid by 11:00, for each Day, against what is required."""
         titles: dict[str, str] = {}
+        per_cent = float(required * 100)
         with matplotlib.rc_context(_SETTINGS):
-            axes = self._axes(12.0, 2.0)
-            for n, gas_day_ in enumerate(self._days):
-                share = self._summary.share_of_day.get(gas_day_, Share())
+            axes = self._axes(12.0, 2.0, days)
+            for n, gas_day_ in enumerate(days):
+                share = shares.get(gas_day_, Share())
                 if share.due:
                     titles[f"b{n}-0"] = f"{gas_day(gas_day_)}: {share.by_11} of {share.due}, {share.percent}"
-                    role, hatch = ("by_11-bar", "") if share.met else ("assumed-bar", HATCHES[Kind.ASSUMED])
+                    met = share.by_11 >= required * share.due
+                    role, hatch = ("by_11-bar", "") if met else ("assumed-bar", HATCHES[Kind.ASSUMED])
                     self._bar(axes, f"b{n}-0", n, 0.8, 100 * share.by_11 / share.due, role, hatch)
-            axes.axhline(97.5, color=mark("ink"), linewidth=0.9, linestyle=(0, (4, 2)))
+            axes.axhline(per_cent, color=mark("ink"), linewidth=0.9, linestyle=(0, (4, 2)))
             axes.set_ylim(0, 104)
-            axes.set_yticks([0, 25, 50, 75, 97.5], ["0%", "25%", "50%", "75%", "97.5%"])
-            return self._svg("Share of Days Valid by 11:00, for each Gas Day, against 97.5%", titles)
+            below = [tick for tick in (0, 25, 50, 75) if tick < per_cent - 10]
+            axes.set_yticks([*below, per_cent], [*(f"{tick}%" for tick in below), f"{per_cent:g}%"])
+            return self._svg(f"Share of Days Valid by 11:00, for each Gas Day, against {per_cent:g}%", titles)
 
-    def _axes(self, width_in: float, height_in: float) -> Axes:
+    def _axes(self, width_in: float, height_in: float, days: Sequence[date]) -> Axes:
         self._figure.clear()
         self._figure.set_size_inches(width_in, height_in)
         self._figure.patch.set_visible(False)
@@ -98,14 +100,14 @@ class Plotter:
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlim(-0.6, max(DAYS_MIN, len(self._days)) - 0.4)
-        ticks = _ticks(self._days)
-        axes.set_xticks(ticks, [_label(self._days[n], len(self._days)) for n in ticks])
+        axes.set_xlim(-0.6, max(DAYS_MIN, len(days)) - 0.4)
+        ticks = _ticks(days)
+        axes.set_xticks(ticks, [_label(days[n], len(days)) for n in ticks])
         return axes
 
-    def _bars(self, axes: Axes, n: int, day: Day, titles: dict[str, str]) -> None:
+    def _bars(self, axes: Axes, n: int, day: Day, summary: Summary, titles: dict[str, str]) -> None:
         """One bar for a Day; two, side by side, for one that was determined later."""
-        due = is_due(self._summary.calendar, day.gas_day, self._summary.as_of)
+        due = is_due(summary.calendar, day.gas_day, summary.as_of)
         kind = kind_of(day, due)
         if day.determined_status is None:
             self._volume(axes, f"b{n}-0", n, 0.8, day.volume_m3, kind)
@@ -129,13 +131,14 @@ class Plotter:
         bars = axes.bar(x, value, width, color=face, hatch=hatch, edgecolor=mark(role), linewidth=0.6)
         bars.patches[0].set_gid(gid)
 
-    def _truth(self, axes: Axes, meter_point: str, truth_litres: Mapping[tuple[str, date], int]) -> None:
+    @staticmethod
+    def _truth(axes: Axes, summary: Summary, meter_point: str, truth_litres: Mapping[tuple[str, date], int]) -> None:
         """A dash at the truth of each Day that was not read."""
         not_read = [
             (n, truth_litres[meter_point, d] / 1000)
-            for n, d in enumerate(self._days)
+            for n, d in enumerate(summary.gas_days)
             if (meter_point, d) in truth_litres
-            and (day := self._summary.days.get((meter_point, d))) is not None
+            and (day := summary.days.get((meter_point, d))) is not None
             and (day.status != "actual" or day.determined_status)
         ]
         if not_read:

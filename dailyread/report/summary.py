@@ -125,6 +125,8 @@ class Summary:
     reconciliations: tuple[Reconciliation, ...]
     rejections: tuple[Rejected, ...]
     tolerances: tuple[Tolerance, ...]
+    check_reads: tuple[CheckReadFound, ...]
+    read_errors: tuple[ReadError, ...]
     rules: tuple[RuleCount, ...]
 
     @property
@@ -149,6 +151,10 @@ class Summary:
         """What the grid shows there; None where the ledger has no Day."""
         day = self.days.get((meter_point, gas_day))
         return None if day is None else kind_of(day, is_due(self.calendar, gas_day, self.as_of))
+
+    def is_due(self, gas_day: date) -> bool:
+        """Whether the Day's 11:00 has passed."""
+        return is_due(self.calendar, gas_day, self.as_of)
 
     def clock_changes(self) -> dict[date, int]:
         """The Days that do not last 24 hours, with the hours they last."""
@@ -179,6 +185,8 @@ def summarise(records: Iterable[AnyRecord], as_of: datetime, calendar: GasDays |
         reconciliations=tuple(reconciliations),
         rejections=tuple(rejections),
         tolerances=tuple(sorted((r for r in latest.values() if isinstance(r, Tolerance)), key=_place)),
+        check_reads=tuple(sorted((r for r in latest.values() if isinstance(r, CheckReadFound)), key=_place)),
+        read_errors=tuple(sorted((r for r in latest.values() if isinstance(r, ReadError)), key=_place)),
         rules=_rules(days, rejections),
     )
 

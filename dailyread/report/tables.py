@@ -79,7 +79,7 @@ def grid(summary: Summary, width: int) -> RenderableType:
 
 def sums(summary: Summary) -> Table:
     """What was read, assumed, deemed, is provisional; what was determined later, and reconciled."""
-    table = _table("Sums", ("", "left"), ("Days", "right"), ("m³", "right"), ("kWh", "right"), ("not known yet", "left"))
+    table = new_table("Sums", ("", "left"), ("Days", "right"), ("m³", "right"), ("kWh", "right"), ("not known yet", "left"))
     labels = {
         "actual": "Read (actual)",
         "assumed": "Assumed (4.4.2)",
@@ -114,7 +114,7 @@ def share_line(summary: Summary) -> Text:
 
 def rules(summary: Summary) -> Table:
     """Rules that failed: on how many Days, and how many readings or batches each rejected."""
-    table = _table(
+    table = new_table(
         "Validation",
         ("rule", "left"),
         ("clause", "left"),
@@ -132,7 +132,7 @@ def comparison(rows: Sequence[Comparison]) -> RenderableType:
     order: tuple[Verdict, ...] = ("equal", "shared", "estimated", "differs", "missing")
     counts = Counter((row.meter_point, row.verdict) for row in rows)
     used = [verdict for verdict in order if any(row.verdict == verdict for row in rows)]
-    table = _table(
+    table = new_table(
         "Ledger and truth, Days",
         ("site", "left"),
         *((verdict, "right") for verdict in used),
@@ -155,7 +155,7 @@ def _outcome(rows: Sequence[Comparison]) -> RenderableType:
     if not wrong:
         return Text(outcome(rows), style="bold green")
     head = Text(outcome(rows), style="bold red")
-    table = _table(
+    table = new_table(
         None,
         ("site", "left"),
         ("Day", "left"),
@@ -221,7 +221,7 @@ def _block(summary: Summary, points: Sequence[str], days: Sequence[date], name_w
 
 
 def _row(summary: Summary, point: str, days: Sequence[date], name_width: int, last: bool) -> Text:
-    row = Text(_shortened(plain(point), name_width).ljust(name_width) + " ")
+    row = Text(shortened(plain(point), name_width).ljust(name_width) + " ")
     for d in days:
         kind = summary.kind(point, d)
         row.append(kind.glyph if kind else " ", style=STYLES[kind] if kind else "")
@@ -244,7 +244,7 @@ def _months(days: Sequence[date]) -> str:
     return line.ljust(len(days))
 
 
-def _shortened(name: str, width: int) -> str:
+def shortened(name: str, width: int) -> str:
     """The name with its middle left out: meter points of one owner begin alike and end apart."""
     if len(name) <= width:
         return name
@@ -265,7 +265,7 @@ def _legend(summary: Summary) -> Text:
     return lines
 
 
-def _table(title: str | None, *columns: tuple[str, JustifyMethod]) -> Table:
+def new_table(title: str | None, *columns: tuple[str, JustifyMethod]) -> Table:
     """A table whose numbers never break; the first column keeps some room where there is little."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
     table.show_edge = table.pad_edge = False

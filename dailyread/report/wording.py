@@ -19,6 +19,11 @@ def difference(value: Decimal | None) -> str:
     return f"{value:+,.3f}".replace("-", "−") if value else number(value)
 
 
+def pounds(value: Decimal) -> str:
+    """Money to the penny, thousands apart."""
+    return f"{value:,.2f}"
+
+
 def gas_day(day: date) -> str:
     """`Sun 26 Oct 2025`, the same in every locale."""
     weekday = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[day.weekday()]
