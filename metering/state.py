@@ -165,7 +165,7 @@ def _packed_book(day: int, book: Book, point: Point) -> bytes:
     if book.start is not None:
         before = point.books.get(day - 1)
         follows = book.closed == ACTUAL or day == point.floor or (before is not None and before.closed == ACTUAL)
-        start = book.start[:2] if book.start.fixed == follows else book.start
+        start = book.start[:2] if book.start.fixed == follows else (*book.start[:2], int(book.start.fixed))
     packed = book.packed = _encode(
         (day, pieces, start, book.closed, book.closed_l, book.belief(), book.ran, book.failed, values, more)
     )  # fmt: skip
