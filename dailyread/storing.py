@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +11,12 @@ from kafka.errors import KafkaError
 
 from dailyread.config import InfluxConfig, StreamConfig
 from dailyread.kafka import TopicsError
-from dailyread.ledger_topic import KafkaLedger, LedgerChanged
+from dailyread.ledger_topic import KafkaLedger
 from dailyread.metrics_page import serve_metrics
+from dailyread.presence import RETRY_MAX_S, RETRY_S
 from dailyread.sdnotify import Notifier
+from dailyread.stopping import Stop, Stopped
+from dailyread.topic_reader import TopicChanged
 from metering.gasday import GasDays
 from metering.rules import Rules, load
 from storage.influx_client import Connection, InfluxClient, NeedsAttention
@@ -27,39 +28,6 @@ from storage.writer import LedgerWriter
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-RETRY_S, RETRY_MAX_S = 0.5, 30.0
-UNWIND_AFTER_S = 3.0  # after a signal: a write that takes longer is left, and done again at the next start
-
-
-class Stopped(BaseException):
-    """A signal said stop. Not an Exception, so that nobody on the way takes it for a failure to try again."""
-
-
-class Stop:
-    """SIGTERM and SIGINT: `asked` from then on; waits end at once, and what still works after some seconds is left."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-        signal.signal(signal.SIGALRM, self._leave)
-
-    @property
-    def asked(self) -> bool:
-        """Whether a signal has come."""
-        return self._event.is_set()
-
-    def wait(self, seconds: float) -> None:
-        """Sleeps; raises Stopped when a signal comes or has come."""
-        if self._event.wait(seconds):
-            raise Stopped
-
-    def _ask(self, *_: object) -> None:
-        self._event.set()
-        signal.setitimer(signal.ITIMER_REAL, UNWIND_AFTER_S)
-
-    def _leave(self, *_: object) -> None:
-        raise Stopped
 
 
 def index_path(config: StreamConfig) -> Path:
@@ -84,7 +52,7 @@ def run_writer(config: StreamConfig, once: bool, web: tuple[str, int] | None = N
         return 0
     except NeedsAttention as error:
         log.critical("InfluxDB at %s takes nothing more until somebody sees to it: %s", influx.url, error)
-    except (TopicsError, LedgerChanged, StoreError, KafkaError, OSError) as error:
+    except (TopicsError, TopicChanged, StoreError, KafkaError, OSError) as error:
         log.critical("%s", error)
     return 1
 
