@@ -14,6 +14,7 @@ COMMANDS = {
     "collect": "run a site gateway: poll the meters, keep what they say on disk, publish it to Kafka",
     "stream": "run the stream job: apply the rules to the facts, publish the ledger",
     "store": "write the ledger from Kafka to InfluxDB",
+    "provide": "give each User its readings: files in a folder, and a topic",
     "submit": "publish facts that a person enters: registrations, meters, calorific values",
     "export": "write the facts of the Kafka topic as JSON Lines",
     "replay": "compute the ledger from facts in JSON Lines",

@@ -24,8 +24,11 @@ from dailyread.tls import client_context
 from metering.facts import Name
 from metering.rules import load as load_rules
 
-RESERVED_GATEWAYS = ("broadcast", "submit")
+RESERVED_GATEWAYS = ("broadcast", "submit", "provide")
 Security = Literal["tls", "plaintext"]
+TopicPrefix = Annotated[
+    str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9._-]+$", description="of A-Z a-z 0-9 . _ -")
+]
 TopicName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="of A-Z a-z 0-9 . _ -")]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\s@]+):[0-9]{1,5}$", description="as host:port")]
 
@@ -181,8 +184,23 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
         yield from _clock_mistake(self.clock)
 
 
+class ProvideConfig(Table, frozen=True, kw_only=True):
+    """How Users are provided with their readings (M4.5): a folder with a folder for each, and a topic for each.
+
+    Changes are gathered for `gather_s`; a Day's file is there `margin_s` before 11:00 at the latest. Days more than
+    `back_days` back are not provided any more. `hourly_users` are those that get hourly readings (M4.6.1(b)); none named: all.
+    """
+
+    folder: Path = Path("/var/lib/dailyread-provide/users")
+    topic_prefix: TopicPrefix = "readings-"
+    gather_s: Seconds = 600.0
+    margin_s: Annotated[float, Meta(ge=0, le=18_000)] = 900.0
+    back_days: Annotated[int, Meta(ge=7, le=365)] = 40
+    hourly_users: tuple[Name, ...] = ()
+
+
 class StreamConfig(Table, frozen=True, kw_only=True):
-    """The stream job, and the commands beside it: `store`, `submit`, `export`, `status`, `topics`.
+    """The stream job, and the commands beside it: `store`, `provide`, `submit`, `export`, `status`, `topics`.
 
     `instance` names one of several workers of the same `group`, and stays its own over restarts; of one that is not heard
     of for `session_timeout_s` the others take the partitions. `web` is where `/health` and `/metrics` are served. `tick_s`
@@ -192,6 +210,7 @@ class StreamConfig(Table, frozen=True, kw_only=True):
     kafka: KafkaConfig
     state_dir: Path = Path("/var/lib/dailyread-stream")
     influx: InfluxConfig | None = None
+    provide: ProvideConfig = ProvideConfig()
     group: TopicName = "dailyread"
     instance: TopicName = "1"
     web: Address = "127.0.0.1:9464"
@@ -202,6 +221,10 @@ class StreamConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not 0 < host_and_port(self.web)[1] < 65536:
             yield "web", f'found "{self.web}"; allowed: a port from 1 to 65535'
+        prefix = self.provide.topic_prefix
+        for name in msgspec.structs.astuple(self.kafka.topics):
+            if name.startswith(prefix):
+                yield "provide.topic_prefix", f'found "{prefix}", with which the topic "{name}" begins; allowed: another'
         yield from _rules_mistake(self.rules)
 
 

@@ -53,14 +53,23 @@ class _TopicEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def wanted_topics(config: KafkaConfig, roles: Iterable[TopicRole] = ROLES) -> list[TopicSettings]:
     """The topics of these roles as the configuration wants them."""
+    entries = _entries()
+    return [_wanted(config, getattr(config.topics, role), entries[role]) for role in roles]
+
+
+def user_topic(config: KafkaConfig, name: str) -> TopicSettings:
+    """A User's topic, of that name, as it must be."""
+    return _wanted(config, name, _entries()["user"])
+
+
+def _entries() -> dict[str, _TopicEntry]:
     text = resources.files("dailyread").joinpath("topics.toml").read_text("utf-8")
-    entries = msgspec.convert(tomllib.loads(text), dict[str, _TopicEntry])
-    wanted = []
-    for role in roles:
-        entry = entries[role]
-        settings = entry.settings | (entry.broker if config.time == "broker" else entry.simulated)
-        wanted.append(TopicSettings(getattr(config.topics, role), entry.partitions or config.partitions, settings))
-    return wanted
+    return msgspec.convert(tomllib.loads(text), dict[str, _TopicEntry])
+
+
+def _wanted(config: KafkaConfig, name: str, entry: _TopicEntry) -> TopicSettings:
+    settings = entry.settings | (entry.broker if config.time == "broker" else entry.simulated)
+    return TopicSettings(name, entry.partitions or config.partitions, settings)
 
 
 def producer(config: KafkaConfig, roles: Iterable[TopicRole] = ("facts", "broadcast")) -> KafkaProducer:

@@ -8,7 +8,6 @@ on records and facts alone; only when a file is due rests on the instant at whic
 from __future__ import annotations
 
 import hashlib
-import string
 from collections.abc import Mapping
 from datetime import date
 from typing import NamedTuple
@@ -25,7 +24,7 @@ DAILY_COLUMNS = (
 HOURLY_COLUMNS = ("meter_point", "gas_day", "meter", "at", "index", "version")
 VALID_COLUMN = DAILY_COLUMNS.index("valid")
 NAME_BYTES_MAX = 180
-_PLAIN = frozenset(string.ascii_letters + string.digits + "-")
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
 
 Cells = tuple[str, ...]
 Key = tuple[str, ...]

@@ -1,8 +1,11 @@
-"""All metrics of the ledger's writer in one place: kind, meaning, and what to do about it; and their text for Prometheus."""
+"""All metrics of the ledger's writer and of the provision to Users in one place: kind, meaning, and what to do about it.
+
+And their text for Prometheus.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 
@@ -29,11 +32,22 @@ METRICS = (
     Metric("dailyread_store_kafka_away", "gauge", "1 while Kafka does not answer.", "Start Kafka."),
 )  # fmt: skip
 
+PROVIDE_METRICS = (
+    Metric("dailyread_provide_versions_total", "counter", "Versions of Users' files that were published.",
+           "None between 05:00 and 11:00: look at dailyread_provide_lag, and at the log."),
+    Metric("dailyread_provide_facts_total", "counter", "Facts that say which Valid readings were published.", "Nothing."),
+    Metric("dailyread_provide_unusable_total", "counter", "Messages of the ledger topic that could not be used.",
+           "The log says where they stand and why."),
+    Metric("dailyread_provide_lag", "gauge", "Messages of the topics ledger and facts that are not read yet.",
+           "Grows: Kafka is away, or the disk of the folder is slow."),
+    Metric("dailyread_provide_kafka_away", "gauge", "1 while Kafka does not answer.", "Start Kafka; what waits is kept."),
+)  # fmt: skip
 
-def exposition(values: Mapping[str, int]) -> bytes:
+
+def exposition(values: Mapping[str, int], metrics: Sequence[Metric] = METRICS) -> bytes:
     """The metrics in Prometheus' text format; `values` has one for each name."""
     lines = []
-    for metric in METRICS:
+    for metric in metrics:
         lines.append(f"# HELP {metric.name} {metric.meaning}")
         lines.append(f"# TYPE {metric.name} {metric.kind}")
         lines.append(f"{metric.name} {values[metric.name]}")

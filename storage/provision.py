@@ -68,7 +68,7 @@ CREATE TABLE edition (
 ) WITHOUT ROWID;
 CREATE TABLE waiting (
     id INTEGER PRIMARY KEY, gas_day INTEGER, part INTEGER, user TEXT, version INTEGER NOT NULL,
-    content BLOB NOT NULL, provided TEXT NOT NULL
+    content BLOB NOT NULL, provided TEXT NOT NULL, made_us INTEGER NOT NULL
 );
 """
 _BY_DAY = ("day", "reading", "due", "given", "edition")
@@ -76,24 +76,34 @@ _KEY_MARK = "\x1f"
 
 
 class Terms(NamedTuple):
-    """How Users are provided. `hourly_users` null: all of them get the hourly readings; `back_days`: of how many Days."""
+    """How Users are provided. `hourly_users` get the hourly readings, all of them where none is named; `back_days`: Days
+    further back are not given any more."""
 
     days: GasDays
     timing: Timing
     boundary_us: int
     back_days: int
-    hourly_users: frozenset[str] | None = None
+    hourly_users: frozenset[str] = frozenset()
+
+
+class Version(NamedTuple):
+    """A version of a file: its number, what it holds, and the instant at which it was made."""
+
+    number: int
+    content: bytes
+    made_us: int
 
 
 class Publication(NamedTuple):
-    """A version of a file that waits to be published. `provided`: the meter points of which it gives Valid readings that
-    are new or changed, each with its row's version."""
+    """A version of a file that waits to be published, made at `made_us`. `provided`: the meter points of which it gives
+    Valid readings that are new or changed, each with its row's version."""
 
     id: int
     file: FileName
     version: int
     content: bytes
     provided: tuple[tuple[str, int], ...]
+    made_us: int
 
 
 class ProvisionBook:
@@ -145,12 +155,12 @@ class ProvisionBook:
     def waiting(self, limit: int) -> list[Publication]:
         """What waits to be published, the longest first; of one file only its first version."""
         query = """
-            SELECT id, user, gas_day, part, version, content, provided FROM waiting
+            SELECT id, user, gas_day, part, version, content, provided, made_us FROM waiting
             WHERE id IN (SELECT min(id) FROM waiting GROUP BY gas_day, part, user) ORDER BY id LIMIT ?
         """
         return [
-            Publication(number, FileName(user, gas_day, part), version, text, tuple(map(tuple, json.loads(provided))))
-            for number, user, gas_day, part, version, text, provided in self._db.execute(query, (limit,))
+            Publication(number, FileName(user, gas_day, part), version, text, _pairs(provided), made_us)
+            for number, user, gas_day, part, version, text, provided, made_us in self._db.execute(query, (limit,))
         ]
 
     def done(self, publications: Sequence[Publication]) -> None:
@@ -159,21 +169,21 @@ class ProvisionBook:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("DELETE FROM waiting WHERE id = ?", [(each.id,) for each in publications])
 
-    def restore(self, published: Iterable[tuple[FileName, int, bytes]]) -> int:
+    def restore(self, published: Iterable[tuple[FileName, Version]]) -> int:
         """Takes over the versions that were published before this book was lost; returns how many files there are.
 
         The last version of each waits once more: what comes behind its message may be missing.
         """
-        last: dict[FileName, tuple[int, bytes]] = {}
-        for file, version, text in published:
-            if version >= last.get(file, (0, b""))[0]:
-                last[file] = version, text
+        last: dict[FileName, Version] = {}
+        for file, version in published:
+            if file not in last or version.number > last[file].number:  # of copies the first
+                last[file] = version
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            for file, (version, text) in last.items():
-                rows = _read(file.part, text)
-                self._note(file, version, rows)
-                self._wait(file, version, text, valid_rows(rows) if file.part == DAILY else [])
+            for file, version in last.items():
+                rows = _read(file.part, version.content)
+                self._note(file, version.number, rows)
+                self._wait(file, version, valid_rows(rows) if file.part == DAILY else [])
         return len(last)
 
     def close(self) -> None:
@@ -235,7 +245,7 @@ class ProvisionBook:
     def _hourly_due(self, users: Iterable[str], day: int, part: int, now_us: int) -> None:
         wanted = self._terms.hourly_users
         for user in users:
-            if wanted is None or user in wanted:
+            if not wanted or user in wanted:
                 self._due(user, day, part, part_due_us(day, part, now_us, self._terms.days, self._terms.timing))
 
     def _due(self, user: str, day: int, part: int, due_us: int) -> None:
@@ -274,7 +284,7 @@ class ProvisionBook:
                 provided = [edition.rows[key] for key in edition.changed] if part == DAILY else []
                 facts = [(each.cells[0], each.version) for each in provided if is_valid(each.cells)]
                 self._note(file, edition.version, edition.rows)
-                self._wait(file, edition.version, content(part, edition.rows), facts)
+                self._wait(file, Version(edition.version, content(part, edition.rows), now_us), facts)
                 made += 1
         self._db.execute("DELETE FROM due WHERE gas_day = ? AND part = ? AND due_us <= ?", (gas_day, part, now_us))
         return made
@@ -311,10 +321,10 @@ class ProvisionBook:
         self._db.executemany("INSERT INTO given VALUES (?, ?, ?, ?, ?, ?)", given)
         self._db.execute("INSERT OR REPLACE INTO edition VALUES (?, ?, ?, ?)", (*place, version))
 
-    def _wait(self, file: FileName, version: int, text: bytes, provided: Sequence[tuple[str, int]]) -> None:
-        row = (file.gas_day, file.part, file.user, version, text, json.dumps(provided))
-        insert = "INSERT INTO waiting (gas_day, part, user, version, content, provided) VALUES (?, ?, ?, ?, ?, ?)"
-        self._db.execute(insert, row)
+    def _wait(self, file: FileName, version: Version, provided: Sequence[tuple[str, int]]) -> None:
+        row = (file.gas_day, file.part, file.user, version.number, version.content, json.dumps(provided), version.made_us)
+        columns = "gas_day, part, user, version, content, provided, made_us"
+        self._db.execute(f"INSERT INTO waiting ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     # What is forgotten.
 
@@ -352,3 +362,7 @@ def _read(part: int, text: bytes) -> dict[Key, Given]:
     next(lines)
     rows = [Given(tuple(line[:-1]), int(line[-1])) for line in lines]
     return {key_of(each.cells, part): each for each in rows}
+
+
+def _pairs(text: str) -> tuple[tuple[str, int], ...]:
+    return tuple((meter_point, version) for meter_point, version in json.loads(text))

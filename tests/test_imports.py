@@ -53,6 +53,7 @@ COMMAND_EXTRAS = {
     "status": {"gateway"},
     "stream": {"stream"},
     "store": {"gateway", "stream"},
+    "provide": {"gateway"},
     "rebuild": {"gateway", "stream"},
     "check": set(),
     "replay": set(),

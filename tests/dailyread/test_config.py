@@ -114,6 +114,9 @@ def test_all_mistakes_are_said_at_once_with_what_is_allowed(tmp_path: Path) -> N
         ("kafka = 5", "kafka: found 5; allowed: a table, `[kafka]`"),
         ("", "kafka.bootstrap_servers: missing; allowed: a list of text, as host:port"),
         ('web = "9464"\n' + MINIMAL, 'web: found "9464"; allowed: text, as host:port'),
+        (MINIMAL + '[provide]\ntopic_prefix = "led"', 'with which the topic "ledger" begins; allowed: another'),
+        (MINIMAL + '[provide]\ntopic_prefix = "a/"', "of A-Z a-z 0-9 . _ -"),
+        (MINIMAL + "[provide]\nback_days = 6", "provide.back_days: found 6; allowed: a whole number, 7 or more"),
         ('rules = "none.toml"\n' + MINIMAL, "which is no file"),
         (MINIMAL + INFLUX, "influx.token: missing; allowed: DAILYREAD_INFLUX__TOKEN in the environment, or `token_file`"),
         (MINIMAL + INFLUX.replace("https", "http"), "allowed: https://, or `security = \"plaintext\"` said outright"),
@@ -221,6 +224,8 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
         "session_timeout_s": "30", "polling.timeout_s": "1",
         "polling.retry_first_s": "2", "polling.retry_max_s": "3", "polling.backfill_days": "4", "influx.url": "https://i",
         "influx.org": "o", "influx.bucket": "b", "influx.token": "t", "influx.security": "tls",
+        "provide.folder": "/f", "provide.topic_prefix": "p-", "provide.gather_s": "5", "provide.margin_s": "0",
+        "provide.back_days": "7", "provide.hourly_users": "U,V",
         "meters": '[{"meter_point":"A","meter":"m","protocol":"iec62056_21","address":"serial:/dev/x","map":"hourly_profile"}]',
     }  # fmt: skip
     for path, _ in settings(kind):
@@ -242,6 +247,7 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
     else:
         assert config.influx.token == Secret("t")
         assert config.tick_s == 1.5
+        assert config.provide.hourly_users == ("U", "V")
 
 
 def test_the_environment_comes_before_the_file_and_its_mistakes_are_named(
@@ -279,4 +285,4 @@ def test_reading_a_configuration_loads_no_client_library() -> None:
 
 def test_the_topics_data_has_every_role() -> None:
     data = tomllib.loads((EXAMPLES.parent / "topics.toml").read_text())
-    assert list(data) == ["facts", "broadcast", "ledger", "dead_letter"]
+    assert list(data) == ["facts", "broadcast", "ledger", "dead_letter", "user"]

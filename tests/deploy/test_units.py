@@ -17,7 +17,7 @@ from dailyread.sdnotify import BEAT_S
 from dailyread.settings import settings, variable
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
-NAMES = ("dailyread-collect.service", "dailyread-stream@.service", "dailyread-store.service")
+NAMES = ("dailyread-collect.service", "dailyread-stream@.service", "dailyread-store.service", "dailyread-provide.service")
 INSTALLED = "/opt/dailyread/bin/dailyread"
 every_unit = pytest.mark.parametrize("name", NAMES)
 
