@@ -137,6 +137,8 @@ class Point:
         changed: set[int] = set()
         for fact in sorted(facts, key=lambda fact: not isinstance(fact, Withdrawn)):  # of what was received before this instant
             changed |= self._put(fact)
+        for day in {fact.gas_day.toordinal() for fact in facts if isinstance(fact, Withdrawn)}:
+            changed |= self._unfix(day) | self._unfix(day + 1)
         if (changed or self._valued) and self.settled:
             raise NeedsHistory("a Day was closed out, or got its volume, at this very instant")
         if changed:
@@ -261,7 +263,7 @@ class Point:
         book.pieces = [packed for piece, packed in known if identity(piece) not in book.withdrawn]
         book.batch = None
         self.touch(day)
-        return {day} | self._unfix(day) | self._unfix(day + 1)
+        return {day}
 
     def _unfix(self, day: int) -> set[int]:
         """Where no reading says any more what stands fixed at the Day's start, let it go; the Days closed out on it fail."""
