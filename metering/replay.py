@@ -166,5 +166,10 @@ def rebuilt(
     now_us = max(was_us or BEGINNING_US, latest_us(after) or BEGINNING_US)
     old: Ledger = {} if was_us is None else point_ledger(meter_point, before, was_us, rules, days)[1]
     point, new = point_ledger(meter_point, after, now_us, rules, days)
+    return point, difference(old, new)
+
+
+def difference(old: Ledger, new: Ledger) -> list[Change]:
+    """What makes the new ledger of the old: the records that are not the same, and a void for each that holds no longer."""
     changes: list[Change] = [record for key, record in new.items() if old.get(key) != record]
-    return point, [*changes, *(Void(key) for key in old if key not in new)]
+    return [*changes, *(Void(key) for key in old if key not in new)]

@@ -17,11 +17,12 @@ from metering.ledger import Change, Void
 from metering.messages import DeadLetter, LedgerMessage
 from metering.replay import point_ledger
 from metering.rules import Rules
-from metering.state import encode_state, prune
+from metering.state import prune
 from storage.fact_store import SqliteFactStore, fact_store_path
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.sqlite import open_database
-from stream.processor import OFFSET_BYTES, Processor, Slice
+from stream.marks import Marks
+from stream.processor import Processor, Slice
 
 PARTITION = 0
 _SCHEMA = """
@@ -39,9 +40,12 @@ class Frame(NamedTuple):
 
 
 class EmbeddedJob:
-    """Takes frames, keeps the ledger. `directory` is made where it is missing; StoreError where its files cannot be used."""
+    """Takes frames, keeps the ledger. `directory` is made where it is missing; StoreError where its files cannot be used.
 
-    def __init__(self, directory: Path, rules: Rules) -> None:
+    OtherRules where its states were made under other rules; with `rebuild` they are made anew.
+    """
+
+    def __init__(self, directory: Path, rules: Rules, rebuild: bool = False) -> None:
         self.rules = rules
         self.facts = SqliteFactStore(fact_store_path(directory, PARTITION))
         self.ledger = SqliteLedgerStore(directory / "ledger.sqlite")
@@ -51,9 +55,12 @@ class EmbeddedJob:
         self._states: dict[str, bytes] = dict(self._db.execute("SELECT meter_point, value FROM state"))
         done: int = self._db.execute("SELECT done FROM position").fetchone()[0]
         self._offset = self.facts.next_offset()
-        if done != self._offset:
-            self._remake()
+        if rebuild:
+            self._states.clear()
         self._processor = Processor(PARTITION, self.facts, self._states, rules)
+        if rebuild or done != self._offset:
+            self._remake()
+            self._processor = Processor(PARTITION, self.facts, self._states, rules)
 
     def take(self, frames: Iterable[Frame]) -> None:
         """Append the frames and do what follows from them; it survives the end of the process when this returns.
@@ -91,8 +98,9 @@ class EmbeddedJob:
     def _remake(self) -> None:
         """Make every point anew from the facts: the process ended between keeping facts and keeping what follows."""
         days, offset = self.rules.calendar(), self._offset - 1
+        marks = Marks(self.rules, days)
         messages: list[LedgerMessage] = []
-        states: dict[str, bytes] = {}
+        states = marks.rules()
         for meter_point in self.facts.points():
             own = self.facts.of_point(meter_point)
             facts: list[AnyFact] = [
@@ -104,7 +112,7 @@ class EmbeddedJob:
             changes: list[Change] = [*ledger.values(), *(Void(key) for key in gone if key[0] != "day")]
             messages += [LedgerMessage.of(change, PARTITION, offset) for change in changes]
             prune(point)
-            states[meter_point] = offset.to_bytes(OFFSET_BYTES, "big") + encode_state(point)
+            states[meter_point] = marks.state(offset, point)
         self._states |= states
         self.ledger.write(messages)
         self._write(states)

@@ -16,14 +16,15 @@ from typing import NoReturn
 log = logging.getLogger(__name__)
 
 EXIT_CODE = 1
+WRONG_CONFIGURATION = 2  # not to be started again before somebody has seen to it
 
 
-def end_at_once(reason: str, error: BaseException | None = None) -> NoReturn:
+def end_at_once(reason: str, error: BaseException | None = None, code: int = EXIT_CODE) -> NoReturn:
     """Say why, and end the process without stopping anything in order."""
     log.critical("%s; ending at once, nothing of it is acknowledged", reason, exc_info=error)
     for handler in logging.getLogger().handlers:
         handler.flush()
-    os._exit(EXIT_CODE)
+    os._exit(code)
 
 
 class FreezeGuard:

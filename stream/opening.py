@@ -46,6 +46,13 @@ class Processor(Protocol):
     def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
         """Only keep the facts of a frame whose consequences are known."""
 
+    @property
+    def rests_on(self) -> int:
+        """The offset of the first frame on which no state rests."""
+
+    def remake(self, offset: int) -> Iterator[Slice]:
+        """What follows, at that offset, from making states anew that other rules made."""
+
 
 class Opened(NamedTuple):
     """A processor and the fact store it feeds."""
@@ -66,9 +73,11 @@ class Opening:
         self._busy = threading.Lock()
 
     def run(self, until: int) -> Processor:
-        """The processor, when its store has every frame before `until`, or after `stop`. FactsGone where it can't."""
+        """The processor, when its store has every frame before `until` and on which a state rests, or after `stop`.
+        FactsGone where it cannot have them."""
         with self._busy:
             self._opened = self._make()
+            until = max(until, self._opened.processor.rests_on)
             missing = until - self._opened.facts.next_offset()
             if missing > 0:
                 log.info("%s[%d]: reading %d frames again for the fact store", *self._tp, missing)

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from metering.messages import encode_change, encode_dead_letter
 from metering.wire import UnknownVersion
-from stream.faults import FreezeGuard, end_at_once
+from stream.faults import WRONG_CONFIGURATION, FreezeGuard, end_at_once
+from stream.marks import OtherRules
 from stream.metrics import METRICS
 from stream.opening import Opening, Processor, Slice
 from stream.settings import Topics
@@ -65,6 +66,7 @@ class Partition:
     def __init__(self, number: int, start: int, topics: Topics, sink: Sink, guard: FreezeGuard) -> None:
         self.number = number
         self.position = start  # every frame before it is done: may be committed
+        self.remade = 0  # points made anew, because other rules had made their states
         self.halted: str | None = None
         self._expected = start
         self._topics = topics
@@ -105,12 +107,32 @@ class Partition:
     async def _work(self, opening: Opening) -> None:
         try:
             self._processor: Processor = await asyncio.to_thread(opening.run, self.position)
+            await self._remake()
             while self.halted is None:
                 await self._do(await self._take())
         except asyncio.CancelledError:
             raise
+        except OtherRules as error:
+            end_at_once(f"facts[{self.number}]: {error}", code=WRONG_CONFIGURATION)
         except BaseException as error:
             end_at_once(f"facts[{self.number}]: after offset {self.position - 1}", error)
+
+    async def _remake(self) -> None:
+        """Publish what is different under these rules. It rests on the last frame that any state rests on, or that is done:
+        no record of the ledger rests on a later one."""
+        offset = max(self.position, self._processor.rests_on) - 1
+        output = Output()
+        for part in self._processor.remake(offset):
+            output.add(part, self.number, offset)
+            self._states.stage(part.states)
+            self.remade += 1
+            if output.size_bytes >= BYTES_TOGETHER:
+                await self._publish(output)
+                output = Output()
+            await asyncio.sleep(0)
+        await self._publish(output)
+        if self.remade:
+            log.info("facts[%d]: made %d states anew under these rules", self.number, self.remade)
 
     async def _take(self) -> list[Frame]:
         frames = [await self._waiting.get()]

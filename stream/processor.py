@@ -2,7 +2,7 @@
 
 The Faust worker, the embedded runner and the tests drive this same object. It reads the states it is given and keeps the
 facts in the fact store; sending the changes and keeping the states is the caller's part, in the order that `partition.py`
-explains. A state's value is the `facts` offset it rests on (8 bytes, big-endian) and the engine's bytes (`metering.state`).
+explains. A state's value is its head (`marks.py`) and the engine's bytes (`metering.state`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from metering.facts import AnyFact, CalorificValue, Registered, Tick, meter_poin
 from metering.gasday import to_us
 from metering.ledger import Change
 from metering.messages import DeadLetter
-from metering.point import NeedsHistory, Point
-from metering.replay import rebuilt
+from metering.point import BEGINNING_US, NeedsHistory, Point
+from metering.replay import difference, latest_us, point_ledger, rebuilt
 from metering.rules import Rules
-from metering.state import decode_state, encode_state, prune
+from metering.state import prune
 from metering.wire import NOT_A_FACT, Entry, FrameError, PackedReadings, UnknownVersion, open_frame, partition_of, read_entry
 from storage.fact_store import FactStore
+from stream.marks import Head, Marks, NotOurs, is_point, split
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
-OFFSET_BYTES = 8
 POINTS_CACHED = 20_000
 # Facts, or points that a tick reaches: some tens of milliseconds. Who calls has heartbeats to send between slices.
 WORK_A_SLICE = 64
@@ -43,12 +43,14 @@ class Processor:
     """The rules on one facts partition. Not for several threads at once.
 
     `partitions` is how many the topic has: a fact that does not belong on this one is a dead letter. None: all facts come
-    this way, as they do without Kafka.
+    this way, as they do without Kafka. States that were made under other rules are made anew by `remake`, before the first
+    frame, where `rebuilt_us` says that this was asked for since; else OtherRules is raised. `rests_on` is the offset of the
+    first frame on which no state rests.
     """
 
     def __init__(
         self, partition: int, facts: FactStore, states: Mapping[str, bytes], rules: Rules,
-        topic: str = "facts", partitions: int | None = None,
+        topic: str = "facts", partitions: int | None = None, rebuilt_us: int = 0,
     ) -> None:  # fmt: skip
         self.partition, self.topic, self.partitions = partition, topic, partitions
         self.rules, self.days = rules, rules.calendar()
@@ -57,8 +59,21 @@ class Processor:
         self._due: list[tuple[int, str]] = []
         self._due_of: dict[str, int] = {}
         self._of_ldz: defaultdict[str, set[str]] = defaultdict(set)
-        for meter_point in states:
-            self._index(meter_point, self._load(meter_point)[1])
+        self._marks = Marks(rules, self.days, rebuilt_us)
+        self._said_rules = False
+        self.rests_on = 0
+        self._others = self._take_up()
+
+    def remake(self, offset: int) -> Iterator[Slice]:
+        """Make the points anew whose states other rules made, from the facts of the frames up to that offset.
+
+        The changes are what differs from the ledger that those rules gave; all of it where nothing tells them.
+        """
+        while self._others:
+            meter_point = self._others.pop()
+            part = Slice([], {}, [])
+            self._keep(meter_point, offset, *self._remade(meter_point, offset), part)
+            yield part
 
     def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
         """What follows from the frame at an offset. Raises UnknownVersion where it is of a later version.
@@ -166,10 +181,43 @@ class Processor:
         if part.states:
             yield part
 
+    def _take_up(self) -> list[str]:
+        """Index the points whose states can be gone on from; the names of the others. OtherRules where these are to stay."""
+        ours: list[Head] = []
+        others: dict[str, tuple[Head, NotOurs]] = {}
+        for meter_point in filter(is_point, self._states):
+            state = self._states[meter_point]
+            head = split(state)[0]
+            self.rests_on = max(self.rests_on, head.offset + 1)
+            try:
+                point = self._marks.point(state, self._states)
+            except NotOurs as why:
+                others[meter_point] = head, why
+            else:
+                ours.append(head)
+                self._cache(meter_point, (head.offset, point))
+                self._index(meter_point, point)
+        self._marks.follow(ours)
+        self._marks.check_replaced(others.values())
+        return sorted(others, reverse=True)
+
+    def _remade(self, meter_point: str, offset: int) -> tuple[Point, list[Change]]:
+        """The point under these rules, and what differs from the ledger under those that its state was made by."""
+        state = self._states[meter_point]
+        head, was = split(state)[0], self._marks.under_its_own_rules(state, self._states)
+        after = self._history(meter_point, offset + 1)
+        now_us, old = latest_us(after) or BEGINNING_US, {}
+        if was is not None:
+            before = self._history(meter_point, head.offset + 1)
+            old = point_ledger(meter_point, before, was.now_us, was.rules, was.days)[1]
+            now_us = max(now_us, was.now_us)
+        point, new = point_ledger(meter_point, after, now_us, self.rules, self.days)
+        return point, difference(old, new)
+
     def _rebuild(self, meter_point: str, offset: int) -> tuple[Point, list[Change]]:
         """The point made anew from the fact store, and what differs from what its state has said."""
         state = self._states.get(meter_point)
-        was_us = None if state is None else decode_state(state[OFFSET_BYTES:], self.rules, self.days).now_us
+        was_us = None if state is None else self._marks.point(state, self._states).now_us
         before, after = self._history(meter_point, offset), self._history(meter_point, offset + 1)
         return rebuilt(meter_point, before, was_us, after, self.rules, self.days)
 
@@ -187,7 +235,7 @@ class Processor:
         state = self._states.get(meter_point)
         if state is None:
             return -1, Point(meter_point, self.rules, self.days)
-        held = int.from_bytes(state[:OFFSET_BYTES], "big"), decode_state(state[OFFSET_BYTES:], self.rules, self.days)
+        held = split(state)[0].offset, self._marks.point(state, self._states)
         self._cache(meter_point, held)
         return held
 
@@ -202,7 +250,10 @@ class Processor:
         self._cache(meter_point, (offset, point))
         self._index(meter_point, point)
         part.changes.extend(changes)
-        part.states[meter_point] = offset.to_bytes(OFFSET_BYTES, "big") + encode_state(point)
+        if not self._said_rules:
+            part.states.update(self._marks.rules())
+            self._said_rules = True
+        part.states[meter_point] = self._marks.state(offset, point)
 
     def _index(self, meter_point: str, point: Point) -> None:
         due_us = point.next_due_us()

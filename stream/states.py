@@ -1,8 +1,8 @@
 """The states of one partition's meter points: in RocksDB on this machine, and in the changelog topic for good.
 
-A value begins with the `facts` offset that the state rests on, 8 bytes big-endian. That makes states of one key
-comparable: whoever reads the changelog keeps the greatest, so that a worker which was paused, lost its partition and wrote
-once more when it woke changes nothing.
+A value begins with the `facts` offset that the state rests on, 8 bytes big-endian (`marks.py` has the rest of its head). That
+makes states of one key comparable: whoever reads the changelog keeps the greatest, so that a worker which was paused, lost its
+partition and wrote once more when it woke changes nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 from rocksdict import WriteBatch
 
-from stream.processor import OFFSET_BYTES
 from stream.sink import Sink
 
+OFFSET_BYTES = 8
 POSITION_KEY = b"__faust\0offset__"  # Faust's own: the changelog's offset up to which RocksDB has it
 
 

@@ -7,18 +7,24 @@ import fcntl
 import shutil
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dailyread.config import StreamConfig, add_config_argument, config_or_exit
+from dailyread.rebuild_request import ask
+from dailyread.rules_file import name_of, rules_or_exit
 from dailyread.storing import index_path, influx_or_exit, run_writer
+from metering.rules_digest import digest
 from storage.offset_index import forget
 from storage.sqlite import StoreError
 
 HELP = """Make anew what can be made from the Kafka topics. `influx`: write the whole `ledger` topic to InfluxDB again, from
 the start, and end when it is done; stop `dailyread store` first. Records that are in the bucket already are replaced, those
 of another topic stay: for these, begin with an empty bucket. `state`: remove the state and the facts that a stopped worker
-keeps in `state_dir`; when it starts again, it takes them from the topics. Exit 0: done; 1: not, because something is in use,
-or as the log says; 2: the configuration is wrong."""
+keeps in `state_dir`; when it starts again, it takes them from the topics. States that were made under other rules than those
+of the configuration are then made anew from the facts, and the records that differ are published; without this a worker
+refuses them. Do it for every worker of the group, all stopped, with the same rules. Exit 0: done; 1: not, because something
+is in use, or as the log says; 2: the configuration is wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Rebuild; returns the exit code."""
     config = config_or_exit(StreamConfig, args.config)
-    return _influx(config) if args.what == "influx" else _state(config.state_dir)
+    return _influx(config) if args.what == "influx" else _state(config)
 
 
 def _influx(config: StreamConfig) -> int:
@@ -43,7 +49,8 @@ def _influx(config: StreamConfig) -> int:
     return run_writer(config, once=True)
 
 
-def _state(state_dir: Path) -> int:
+def _state(config: StreamConfig) -> int:
+    rules, state_dir = rules_or_exit(config.rules), config.state_dir
     for lock in state_dir.glob("v*/tables/*/LOCK"):
         if _is_locked(lock):
             print(f"{lock}: in use by another process; stop `dailyread stream` first", file=sys.stderr)
@@ -58,6 +65,8 @@ def _state(state_dir: Path) -> int:
         removed += 1
     if not removed:
         print(f"{state_dir}: no state of a worker here")
+    ask(state_dir, digest(rules), datetime.now(UTC))
+    print(f"states of other rules will be made anew by {name_of(config.rules)} ({digest(rules).hex()})")
     return 0
 
 

@@ -25,9 +25,13 @@ from dailyread.kafka import (
     differences,
     existing,
 )
+from dailyread.rebuild_request import asked_us
+from dailyread.rules_file import name_of, rules_or_exit
 from dailyread.sdnotify import Notifier
-from metering.rules import Rules, load
+from metering.rules import Rules
+from metering.rules_digest import digest
 from storage.fact_store import SqliteFactStore, fact_store_path
+from stream.marks import OtherRules
 from stream.opening import Opened
 from stream.processor import Processor
 from stream.settings import Topics, WorkerSettings
@@ -37,7 +41,8 @@ HELP = """Run a worker of the stream job until SIGTERM or Ctrl-C: it applies the
 ledger. Several workers of one `group`, each with an `instance` and a `state_dir` of its own, share the partitions. Serves
 /health and /metrics at `web`. While Kafka is away at the start it waits and says so once. A worker that is not sure of itself
 ends, and is to be started again (systemd does): what it had not acknowledged is read again, and counts once. Exit 0: told to
-stop; 1: something that somebody should look at, as the last line of the log says; 2: the configuration is wrong."""
+stop; 1: something that somebody should look at, as the last line of the log says; 2: the configuration is wrong, or the
+states that it finds were made under other rules, and nobody has asked for `dailyread rebuild state`."""
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Work until told to stop; returns the exit code."""
     config = config_or_exit(StreamConfig, args.config)
-    try:
-        rules = Rules() if config.rules is None else load(config.rules.read_bytes())
-    except (OSError, ValueError) as error:
-        print(f"{config.rules}: {error}", file=sys.stderr)
-        return 2
+    rules = rules_or_exit(config.rules)
     notify = Notifier()
     settings = worker_settings(config)
     try:
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             print(difference, file=sys.stderr)
         print("`dailyread topics --create` makes the topics as they must be", file=sys.stderr)
         return 1
-    return run_worker(settings, partial(open_partition, settings, rules), notify)
+    return run_worker(settings, partial(open_partition, settings, rules, name_of(config.rules)), notify)
 
 
 def worker_settings(config: StreamConfig) -> WorkerSettings:
@@ -96,10 +97,18 @@ def worker_settings(config: StreamConfig) -> WorkerSettings:
     )
 
 
-def open_partition(settings: WorkerSettings, rules: Rules, number: int, states: Mapping[str, bytes]) -> Opened:
-    """The fact store of a partition, and the rules upon it."""
+def open_partition(settings: WorkerSettings, rules: Rules, name: str, number: int, states: Mapping[str, bytes]) -> Opened:
+    """The fact store of a partition, and the rules upon it. OtherRules, with what the rules are called, where it may not go
+    on from its states."""
     facts = SqliteFactStore(fact_store_path(settings.state_dir, number))
-    return Opened(Processor(number, facts, states, rules, settings.topics.facts, settings.partitions), facts)
+    rebuilt_us = asked_us(settings.state_dir, digest(rules))
+    try:
+        return Opened(
+            Processor(number, facts, states, rules, settings.topics.facts, settings.partitions, rebuilt_us), facts
+        )  # fmt: skip
+    except OtherRules as error:
+        facts.close()
+        raise OtherRules(f"{name}: {error}") from None
 
 
 def _wait_for_topics(config: StreamConfig, changelog: str, notify: Notifier) -> None:

@@ -16,7 +16,7 @@ class Facts:
     """A worker's partitions as the watch sees them."""
 
     def __init__(self) -> None:
-        self.partitions = {0: SimpleNamespace(position=5, halted=None)}
+        self.partitions = {0: SimpleNamespace(position=5, remade=0, halted=None)}
         self.behind, self.recovering, self.recovered = 3, 0, True
 
     def lag(self, _: int) -> int:
@@ -55,6 +55,12 @@ def test_lag_that_does_not_move_is_a_stall_and_is_said_once(
     assert not watch.health().well
     facts.partitions[0].position = 6
     assert state_after(watch, 64) == "running"
+
+
+def test_who_makes_states_anew_moves(watch: Watch, facts: Facts) -> None:
+    for instant_s in range(0, 300, 50):
+        facts.partitions[0].remade += 1
+        assert state_after(watch, instant_s) == "running"
 
 
 def test_no_lag_no_stall(watch: Watch, facts: Facts) -> None:

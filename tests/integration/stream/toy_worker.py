@@ -41,6 +41,10 @@ class ToyProcessor:
 
     def __init__(self, partition: int, facts: SqliteFactStore, states: Mapping[str, bytes]) -> None:
         self.partition, self.facts, self.states = partition, facts, states
+        self.rests_on = 0
+
+    def remake(self, offset: int) -> Iterator[Slice]:
+        yield from ()
 
     def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
         try:
