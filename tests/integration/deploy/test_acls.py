@@ -6,15 +6,20 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
+from kafka.errors import KafkaError
 
+from metering.messages import encode_change
 from tests.integration.conftest import Start
 from tests.integration.services import GivenInflux, InfluxServer, KafkaBroker, Proc, free_port
 from tests.integration.stream.toy_cluster import wait_for
+from tests.storage.ledger_contract import ACTUAL
 
 ACLS = tomllib.loads((Path(__file__).parents[3] / "deploy" / "kafka-acls.toml").read_text())
 _LISTENERS = """
@@ -31,6 +36,8 @@ _CONFIG = """
 state_dir = "{folder}/{user}"
 web = "127.0.0.1:{web}"
 tick_s = 1.0
+provide.folder = "{folder}/users"
+provide.gather_s = 0.1
 [kafka]
 bootstrap_servers = ["127.0.0.1:{port}"]
 partitions = 2
@@ -78,12 +85,16 @@ class GuardedBroker(KafkaBroker):
 
 
 def rights() -> Iterator[ACL]:
-    kinds = {"topics": ResourceType.TOPIC, "groups": ResourceType.GROUP}
+    whole, begin = ACLResourcePatternType.LITERAL, ACLResourcePatternType.PREFIXED
+    kinds = {
+        "topics": (ResourceType.TOPIC, whole), "prefixes": (ResourceType.TOPIC, begin), "groups": (ResourceType.GROUP, whole),
+    }  # fmt: skip
     for user, table in ACLS.items():
         for kind, names in table.items():
             for name, operations in names.items():
                 for operation in operations:
-                    pattern = ResourcePattern(kinds[kind], name)
+                    resource, how = kinds[kind]
+                    pattern = ResourcePattern(resource, name, how)
                     yield ACL(f"User:{user}", "*", ACLOperation[operation], ACLPermissionType.ALLOW, pattern)
 
 
@@ -174,6 +185,26 @@ def test_stream_worker_and_writer_do_their_work(users: Users, influx: InfluxServ
     assert written.wait(60) == 0, written.output()
     assert re.search(r"written [1-9]", written.output())
     assert worker.terminate() == 0, worker.output()
+
+
+def test_provider_makes_a_users_topic_which_that_user_reads_and_no_other(guarded: GuardedBroker, users: Users) -> None:
+    gas_day = datetime.now(UTC).date() - timedelta(days=3)
+    for user in ("GasCo", "Other"):
+        record = msgspec.structs.replace(ACTUAL, meter_point=user, gas_day=gas_day, users=(user,))
+        with KafkaProducer(bootstrap_servers=guarded.bootstrap) as producer:
+            producer.send("ledger", encode_change(record, 0, 1)[1], partition=0).get(timeout=10)
+    provide = users.run("provider", "provide", "--once")
+    assert provide.wait(60) == 0, provide.output()
+    secret = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "GasCo"}
+    reader = KafkaConsumer(
+        bootstrap_servers=f"127.0.0.1:{guarded.guarded_port}", sasl_plain_password="GasCo", group_id="GasCo", **secret
+    )
+    try:
+        assert reader.end_offsets([TopicPartition("readings-GasCo", 0)]) == {TopicPartition("readings-GasCo", 0): 1}
+        with pytest.raises(KafkaError):
+            reader.end_offsets([TopicPartition("readings-Other", 0)], timeout_ms=5000)
+    finally:
+        reader.close()
 
 
 @pytest.mark.parametrize(("user", "arguments"), [("gateway", ["export"]), ("auditor", ["submit"]), ("nobody", ["submit"])])

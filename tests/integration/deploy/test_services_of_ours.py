@@ -35,6 +35,8 @@ STREAM = """
 state_dir = "{folder}/{command}"
 group = "{name}"
 web = "127.0.0.1:{web}"
+provide.folder = "{folder}/users"
+provide.topic_prefix = "{name}-user-"
 [kafka]
 bootstrap_servers = ["{bootstrap}"]
 partitions = 2
@@ -49,7 +51,7 @@ org = "{org}"
 bucket = "{bucket}"
 security = "plaintext"
 """
-COMMANDS = ("collect", "stream", "store")
+COMMANDS = ("collect", "stream", "store", "provide")
 every_command = pytest.mark.parametrize("command", COMMANDS)
 
 
