@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from metering.explain_evidence import Evidence
-from metering.explain_history import history, is_about
+from metering.explain_history import drive, history, is_about
 from metering.explain_outlook import prospects
 from metering.explain_readings import boundary, pieces, rejections, rules
 from metering.explain_volume import determination, origins, quantity
@@ -20,9 +20,6 @@ from metering.gasday import to_datetime
 from metering.ledger import AnyRecord, CheckReadFound, Day, Rejected
 from metering.rules import Rules
 
-DAYS_OF_GAS = range(date(1970, 1, 1).toordinal(), date(2199, 12, 31).toordinal())
-
-
 class Unexplained(LookupError):
     """The ledger has no such meter point or Day; the message says so, and what it has."""
 
@@ -30,9 +27,7 @@ class Unexplained(LookupError):
 def explain(meter_point: str, gas_day: date, facts: Iterable[AnyFact], as_of_us: int, settings: Rules) -> Explanation:
     """Explain a Day of a meter point by the facts received by an instant. Raises Unexplained where there is no such Day."""
     evidence, day = Evidence(meter_point, facts, as_of_us, settings), gas_day.toordinal()
-    if not _is_known(evidence) or day not in DAYS_OF_GAS:
-        raise Unexplained(_no_such_day(evidence, gas_day))
-    moments = history(evidence, day)
+    steps = drive(evidence, day)
     record = evidence.day(day)
     if record is None:
         raise Unexplained(_no_such_day(evidence, gas_day))
@@ -45,7 +40,8 @@ def explain(meter_point: str, gas_day: date, facts: Iterable[AnyFact], as_of_us:
         start=boundary(evidence, day, record.start_index), end=boundary(evidence, day + 1, record.end_index),
         pieces=tuple(pieces(evidence, day)), rejected=tuple(rejections(evidence, day)),
         rules=tuple(rules(evidence, day, record)), origins=chain, determination=determined, quantity=values,
-        records=tuple(_beside(evidence, day)), history=tuple(moments),
+        records=tuple(_beside(evidence, day)),
+        history=tuple(history(evidence, day, steps, None if determined is None else determined.run)),
         prospects=tuple(prospects(evidence, day, record, chain, determined, values)),
         provided=tuple(fact for fact in about if isinstance(fact, Provided)), facts=tuple(about),
         run_facts=tuple(_of_the_run(evidence, day, determined)),

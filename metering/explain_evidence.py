@@ -42,7 +42,8 @@ def order(fact: AnyFact) -> tuple[int, bytes]:
 class Evidence:
     """The facts about a meter point that were received by `as_of_us`, each once and in order, and the ledger made of them.
 
-    `copies` counts how often each fact came, by its identity. `ledger` is filled by `explain_history.py`.
+    `copies` counts how often each fact came, by its identity. `ledger`, and the
+    Days as they were `closed_out`, are filled by `explain_history.py`.
     """
 
     def __init__(self, meter_point: str, facts: Iterable[AnyFact], as_of_us: int, rules: Rules) -> None:
@@ -51,6 +52,7 @@ class Evidence:
         self.copies = Counter(identity(fact) for fact in known)
         self.facts = sorted(once(known), key=order)
         self.ledger: Ledger = {}
+        self.closed_out: dict[int, Day] = {}
         self._of: dict[type, list[AnyFact]] = {}
         for fact in self.facts:
             self._of.setdefault(type(fact), []).append(fact)
@@ -112,9 +114,10 @@ class Evidence:
         first = self.registration_day
         return first is not None and first <= day < first + 7
 
-    def calorific_values(self, day: int) -> list[CalorificValue]:
-        """The calorific values of the Day's LDZ in the order of receipt; one that was said before is no news."""
-        registered = self.registered(day)
+    def calorific_values(self, day: int, by_us: int | None = None) -> list[CalorificValue]:
+        """The calorific values of the Day's LDZ (as known by an instant) in the order of receipt; one that was said before is
+        no news."""
+        registered = self.registered(day, by_us) or self.registered(day)
         found: dict[object, CalorificValue] = {}
         for fact in self._values.get(day, []):
             if registered is not None and fact.ldz == registered.ldz:
@@ -173,6 +176,8 @@ class Evidence:
 
 
 def latest_by(values: list[CalorificValue], by_us: int) -> CalorificValue | None:
-    """The value that counted at an instant, or else the first one after it."""
-    at = bisect_right([received_us(each) for each in values], by_us)
-    return values[max(0, at - 1)] if values else None
+    """The value that counted at an instant, or else at the first one after it at which any was received."""
+    if not values:
+        return None
+    received = [received_us(each) for each in values]
+    return values[bisect_right(received, max(by_us, received[0])) - 1]

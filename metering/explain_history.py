@@ -6,12 +6,13 @@ the facts of that instant are named beside it is decided here (`is_about`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime
 from itertools import groupby
+from typing import NamedTuple
 
 from metering.explain_evidence import Evidence
-from metering.explanation import Deadline, Moment, RecordChange
+from metering.explanation import Deadline, Moment, RecordChange, Run
 from metering.facts import (
     Alarm,
     AnyFact,
@@ -33,8 +34,17 @@ from metering.point import Point, received_us
 from metering.replay import Ledger, fold
 
 
-def history(evidence: Evidence, day: int) -> list[Moment]:
-    """The Day's history up to `as_of`, and the ledger as it is then, in `evidence.ledger`."""
+class Step(NamedTuple):
+    """An instant: all that was received at it, what fell due, and the records of one Day that changed."""
+
+    at_us: int
+    facts: tuple[AnyFact, ...]
+    deadlines: tuple[Deadline, ...]
+    changes: tuple[RecordChange, ...]
+
+
+def drive(evidence: Evidence, day: int) -> list[Step]:
+    """Let the engine take the facts; what changed of a Day. Leaves the ledger as of `as_of` in the evidence."""
     recorder = _Recorder(evidence, day)
     point = Point(evidence.meter_point, evidence.rules, evidence.days)
     for at_us, group in groupby(evidence.facts, received_us):
@@ -42,16 +52,29 @@ def history(evidence: Evidence, day: int) -> list[Moment]:
         facts = list(group)
         recorder.note(at_us, facts, point.apply(facts))
     recorder.pass_due(point, evidence.as_of_us)
-    fold(evidence.ledger, point.advance(evidence.as_of_us))
-    return recorder.moments
+    recorder.note(evidence.as_of_us, [], point.advance(evidence.as_of_us))
+    return recorder.steps
+
+
+def history(evidence: Evidence, day: int, steps: Sequence[Step], run: Run | None) -> Iterator[Moment]:
+    """The steps that changed the Day, and those at which something about it, or what bounds its run, was received."""
+    bounds = () if run is None else (run.first.toordinal(), run.last.toordinal() + 1)
+    for step in steps:
+        about = tuple(
+            fact for fact in step.facts if is_about(fact, day, evidence) or any(_reads(fact, each, evidence) for each in bounds)
+        )
+        if step.changes or about:
+            by_itself = any(each.gas_day.toordinal() == day for each in step.deadlines)
+            facts = about or (() if by_itself else step.facts)
+            yield Moment(at=to_datetime(step.at_us), facts=facts, deadlines=step.deadlines, changes=step.changes)
 
 
 class _Recorder:
-    """Folds changes into the evidence's ledger, and notes those that concern one Day."""
+    """Folds changes into the evidence's ledger, and notes what becomes of one Day."""
 
     def __init__(self, evidence: Evidence, day: int) -> None:
-        self.evidence, self.day, self.text = evidence, day, datetime.fromordinal(day).date().isoformat()
-        self.moments: list[Moment] = []
+        self.evidence, self.day, self.text = evidence, day, date.fromordinal(day).isoformat()
+        self.steps: list[Step] = []
 
     def pass_due(self, point: Point, until_us: int) -> None:
         """Let what is due by itself happen up to an instant, that included, one instant after the other."""
@@ -59,21 +82,15 @@ class _Recorder:
             self.note(due, [], point.advance(due))
 
     def note(self, at_us: int, facts: list[AnyFact], changes: list[Change]) -> None:
-        """Keep what changed at an instant, and what of it concerns the Day."""
+        """Keep what was received at an instant, and what became of the Day."""
         ledger = self.evidence.ledger
         own = dict.fromkeys(key for change in changes if (key := _key(change))[2] == self.text)
         before = {key: ledger.get(key) for key in own}
         deadlines = self._deadlines(at_us, changes, ledger)
         fold(ledger, changes)
         changed = [RecordChange(before=was, after=ledger.get(key)) for key, was in before.items() if was != ledger.get(key)]
-        about = [fact for fact in facts if is_about(fact, self.day, self.evidence)]
-        if changed or about:
-            self.moments.append(
-                Moment(
-                    at=to_datetime(at_us), facts=tuple(about or facts), deadlines=tuple(deadlines) if changed else (),
-                    changes=tuple(changed),
-                )
-            )  # fmt: skip
+        if facts or changed:
+            self.steps.append(Step(at_us, tuple(facts), tuple(deadlines) if changed else (), tuple(changed)))
 
     def _deadlines(self, at_us: int, changes: Iterable[Change], ledger: Ledger) -> list[Deadline]:
         """What fell due: the Day's own beginning or close-out, else the close-outs of other Days."""
@@ -84,6 +101,7 @@ class _Recorder:
                 if was is None and at_us == self.evidence.days.start_us(change.gas_day.toordinal()):
                     begun.append(Deadline(kind="begins", gas_day=change.gas_day))
                 if change.closed_out and not (isinstance(was, Day) and was.closed_out):
+                    self.evidence.closed_out[change.gas_day.toordinal()] = change
                     closed.append(Deadline(kind="close_out", gas_day=change.gas_day))
         return [each for each in [*begun, *closed] if each.gas_day.toordinal() == self.day] or closed
 
@@ -96,7 +114,7 @@ def is_about(fact: AnyFact, day: int, evidence: Evidence) -> bool:
     """Whether a fact speaks of the Day: by its Gas Day, its instants, or as what is in force then."""
     match fact:
         case Readings():
-            return _reads(fact, day, evidence)
+            return _of_batch(fact, day, evidence)
         case Registered():
             return fact == evidence.registered(day)
         case CalorificValue():
@@ -119,12 +137,16 @@ def is_about(fact: AnyFact, day: int, evidence: Evidence) -> bool:
             return gas_day is not None and bool(gas_day.toordinal() == day)
 
 
-def _reads(fact: Readings, day: int, evidence: Evidence) -> bool:
+def _of_batch(fact: Readings, day: int, evidence: Evidence) -> bool:
     """Whether readings are of the Day's batch, or of a neighbour's and at one of the Day's boundaries."""
     own = fact.gas_day.toordinal()
-    if own == day or abs(own - day) > 1:
-        return own == day
-    boundary = max(own, day)
+    return own == day or (abs(own - day) == 1 and _reads(fact, max(own, day), evidence))
+
+
+def _reads(fact: AnyFact, boundary: int, evidence: Evidence) -> bool:
+    """Whether there are readings near the start of a Day."""
+    if not isinstance(fact, Readings) or not boundary - 1 <= fact.gas_day.toordinal() <= boundary:
+        return False
     return any(
         index is not None and evidence.near_boundary(to_us(at), boundary)
         for at, index in zip(fact.instants(), fact.index, strict=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from metering.explain_evidence import Evidence
-from metering.explanation import Determination, Effect, Origin, Prospect, ProspectKind, Quantity, Run
+from metering.explanation import Determination, Origin, Prospect, ProspectKind, Quantity, Run
 from metering.gasday import to_datetime
 from metering.ledger import Day, ReadError
 
@@ -38,11 +38,11 @@ def _while_open(evidence: Evidence, day: int, record: Day) -> Iterator[Prospect]
     end_us = evidence.days.end_us(day)
     if evidence.as_of_us < end_us:
         yield _prospect("day_ends", "4.2.1", to_datetime(end_us))
-    elif missing := _missing(evidence, day, record):
-        yield _prospect("reading", "4.3", *missing, effect="valid")
+    yield _prospect("close_out", "4.4.1", to_datetime(evidence.close_out_us(day)))
+    if missing := _missing(evidence, day, record):
+        yield _prospect("valid_with", "4.3", *missing)
     elif not record.valid:
         yield _prospect("boundary_rejected", "4.2.3")
-    yield _prospect("close_out", "4.4.1", to_datetime(evidence.close_out_us(day)))
 
 
 def _missing(evidence: Evidence, day: int, record: Day) -> list[datetime]:
@@ -58,10 +58,10 @@ def _after_failure(evidence: Evidence, day: int, record: Day, run: Run) -> Itera
         return
     if record.determined_status is None:
         yield from _undetermined(evidence, run)
-    if missing:
-        yield _prospect("reading", "4.4.5(a)", *missing, effect="restored")
-    elif evidence.capture_failed(day) or evidence.capture_failed(day + 1):
+    if evidence.capture_failed(day) or evidence.capture_failed(day + 1):
         yield _prospect("capture_fault", "4.4.5(b)")
+    elif missing:
+        yield _prospect("restored_with", "4.4.5(a)", *missing)
     if record.determined_status == "apportioned" and run.first != run.last:
         yield _prospect("inside_run", "4.4.5(b)")
 
@@ -70,13 +70,11 @@ def _undetermined(evidence: Evidence, run: Run) -> Iterator[Prospect]:
     """Why a run is not shared out yet."""
     first, last = run.first.toordinal(), run.last.toordinal()
     records = [record for day in range(first, last + 1) if (record := evidence.day(day)) is not None]
-    before, after = evidence.days.start_us(first), evidence.days.end_us(last)
-    effect: Effect = "determined"
     if records[0].start_index is None:
-        yield _prospect("reading", "4.4.5(b)", to_datetime(before), effect=effect)
+        yield _prospect("run_start", "4.4.5(b)", to_datetime(evidence.days.start_us(first)))
     if records[-1].end_index is None:
-        yield _prospect("reading", "4.4.5(b)", to_datetime(after), effect=effect)
-    if waiting := [record.gas_day for record in records if not record.closed_out]:
+        yield _prospect("run_end", "4.4.5(b)")
+    elif waiting := [record.gas_day for record in records if not record.closed_out]:
         at_us = max(evidence.close_out_us(each.toordinal()) for each in waiting)
         yield _prospect("run_closed_out", "4.4.5(b)", to_datetime(at_us), gas_day=waiting[-1])
     for record in records:

@@ -49,8 +49,8 @@ def _origin(evidence: Evidence, day: int, record: Day) -> Origin:
     if record.status == "deemed" or (record.status == "provisional" and evidence.in_deemed_week(day)):
         return _deemed(evidence, day, record)
     before = evidence.day(day - WEEK)
-    expected = None
-    if before is not None and before.volume_m3 is not None:
+    expected = None  # of a Day that is closed out only what was closed out counts
+    if before is not None and before.volume_m3 is not None and before.closed_out >= record.closed_out:
         expected = before.volume_m3 - _by_bypass(evidence, day - WEEK, before)
     return _made(record, "4.4.2", expected == record.volume_m3, rests_on=date.fromordinal(day - WEEK))
 
@@ -63,7 +63,8 @@ def _made(record: Day, clause: str, accounted: bool, **more: object) -> Origin:
 
 
 def _measured(evidence: Evidence, day: int, record: Day) -> Origin:
-    found = advances(evidence, day, day + 1)
+    read = evidence.closed_out.get(day, record)  # its readings may have been withdrawn since
+    found = advances(evidence, day, day + 1, read.start_index, read.end_index)
     volume_m3 = sum((each.volume_m3 for each in found), Decimal(0))
     bypass: tuple[BypassUsed, ...] = ()
     if record.volume_m3 is not None and record.volume_m3 != volume_m3:
@@ -92,19 +93,16 @@ def _deemed(evidence: Evidence, day: int, record: Day) -> Origin:
     by_us = min(evidence.as_of_us, evidence.close_out_us(day))
     registered = evidence.registered(day, by_us) or evidence.registered(day)
     annual_kwh = Decimal(0) if registered is None else registered.annual_quantity_kwh
-    value = latest_by(evidence.calorific_values(day), by_us)
+    value = latest_by(evidence.calorific_values(day, by_us), by_us)
     share_wh = daily_share_wh(annual_kwh)
     volume_m3 = None if value is None else volume_of_wh(share_wh, value.mj_per_m3) * MILLI
     accounted = (record.quantity_kwh, record.volume_m3) == (share_wh * MILLI, volume_m3)
     return _made(record, "4.2.6", accounted, annual_quantity_kwh=annual_kwh, calorific_value=value)
 
 
-def advances(evidence: Evidence, first: int, end: int) -> list[Advance]:
-    """The advances of the meters in place from the start of one Day to the start of another, between the standing readings
-    there; none where one of the indexes is not known."""
-    begins, ends = evidence.day(first), evidence.day(end - 1)
-    index = None if begins is None else begins.start_index
-    last = None if ends is None else ends.end_index
+def advances(evidence: Evidence, first: int, end: int, index: int | None, last: int | None) -> list[Advance]:
+    """The advances of the meters in place from the start of one Day to the start of another, from one index to the other;
+    none where an index is not known."""
     start_us, end_us = evidence.days.start_us(first), evidence.days.start_us(end)
     found: list[Advance] = []
     for meter in evidence.meters_of(first, end):
@@ -138,7 +136,7 @@ def _advance(evidence: Evidence, meter: Meter, starts: tuple[int, int], stops: t
 def determination(evidence: Evidence, day: int) -> Determination | None:
     """How a Failed Day was determined, or the run in which it waits to be; None for a Day that did not fail."""
     record = evidence.day(day)
-    if record is None or not _failed(record):
+    if record is None or not _failed(evidence, record):
         return None
     run = _run(evidence, day)
     status = record.determined_status
@@ -150,9 +148,12 @@ def determination(evidence: Evidence, day: int) -> Determination | None:
     return Determination(status=status, clause=CLAUSES.get(status or "", "4.4.5"), run=run, accounted=accounted)
 
 
-def _failed(record: Day) -> bool:
-    """A Failed Daily Read Day: closed out, and not as actual; or determined later all the same (4.4.2)."""
-    return (record.closed_out and record.status != "actual") or record.determined_status is not None
+def _failed(evidence: Evidence, record: Day) -> bool:
+    """A Failed Daily Read Day: closed out, and not as actual, or on readings that do not stand any more (4.4.2)."""
+    closed = evidence.closed_out.get(record.gas_day.toordinal())
+    if closed is None or record.determined_status is not None:
+        return record.determined_status is not None
+    return closed.status != "actual" or (closed.start_index, closed.end_index) != (record.start_index, record.end_index)
 
 
 def _run(evidence: Evidence, day: int) -> Run:
@@ -162,9 +163,9 @@ def _run(evidence: Evidence, day: int) -> Run:
         first -= 1
     while not _bounds(evidence, last + 1, "end_index") and _goes_on(evidence, last + 1):
         last += 1
-    found = advances(evidence, first, last + 1)
-    volume_m3 = sum((each.volume_m3 for each in found), Decimal(0)) if found else None
     records = [record for n in range(first, last + 1) if (record := evidence.day(n)) is not None]
+    found = advances(evidence, first, last + 1, records[0].start_index, records[-1].end_index)
+    volume_m3 = sum((each.volume_m3 for each in found), Decimal(0)) if found else None
     whole = sum((_weight(record) for record in records), Decimal(0))
     return Run(
         first=date.fromordinal(first), last=date.fromordinal(last),
@@ -181,13 +182,13 @@ def _bounds(evidence: Evidence, at: int, side: str) -> bool:
     other = evidence.day(at - 1 if side == "start_index" else at)
     if own is None or getattr(own, side) is None:
         return False
-    return not evidence.capture_failed(at) or other is None or not _failed(other)
+    return not evidence.capture_failed(at) or other is None or not _failed(evidence, other)
 
 
 def _goes_on(evidence: Evidence, day: int) -> bool:
     """Whether a run may reach into a Day."""
     record = evidence.day(day)
-    return record is not None and (_failed(record) or not record.valid)
+    return record is not None and (_failed(evidence, record) or not record.valid)
 
 
 def _weight(record: Day) -> Decimal:

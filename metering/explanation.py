@@ -17,10 +17,9 @@ from metering.facts import AnyFact, BypassUsed, CalorificValue, MeterFitted, Pro
 from metering.ledger import AnyRecord, Day, DayStatus, DeterminedStatus, Rejected
 
 ProspectKind = Literal[
-    "day_ends", "close_out", "reading", "inside_run", "run_closed_out", "volume_unknown", "boundary_rejected",
-    "capture_fault", "calorific_value", "later_calorific_value", "read_error", "fixed",
+    "day_ends", "close_out", "valid_with", "restored_with", "run_start", "run_end", "run_closed_out", "inside_run",
+    "volume_unknown", "boundary_rejected", "capture_fault", "calorific_value", "later_calorific_value", "read_error", "fixed",
 ]  # fmt: skip
-Effect = Literal["valid", "restored", "determined"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,8 +197,7 @@ class Moment(Part, frozen=True, kw_only=True):
 class Prospect(Part, frozen=True, kw_only=True):
     """Something that would change the Day's record, or that fixes it.
 
-    `instants` are when: of the readings that are missing, or of the deadline. `effect` is what readings would do; `clause` the
-    clause by which.
+    `instants` are those of the readings that are missing, or of the deadline; `clause` is the clause by which.
     """
 
     kind: ProspectKind
@@ -207,7 +205,6 @@ class Prospect(Part, frozen=True, kw_only=True):
     instants: tuple[datetime, ...] = ()
     gas_day: date | None = None
     ldz: str | None = None
-    effect: Effect | None = None
     user: str | None = None
 
 

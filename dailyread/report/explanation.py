@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from rich import box
@@ -11,13 +12,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dailyread.report.explanation_words import STATUS, Words, days, index
+from dailyread.report.explanation_words import STATUS, Words, amount, days, index
 from dailyread.report.wording import difference, gas_day, number, plain
 from metering.explanation import Advance, Boundary, Explanation, Origin, Run
-from metering.ledger import Reconciliation
+from metering.facts import AnyFact
+from metering.ledger import Reconciliation, Rejected
 
 ROWS_MOST = 40
 CHAIN_MOST = 12
+INDENT = 2
+ORDINARY = {"readings", "calorific_value"}  # of a run's other Days not worth a line: what matters of them is in the history
 
 
 def print_explanation(to: Console, explained: Explanation, zone: ZoneInfo) -> None:
@@ -47,7 +51,8 @@ class _Page:
 
     def lines(self, lines: Iterable[str], style: str = "") -> None:
         for line in lines:
-            self.to.print(Padding(Text(line, style=style), (0, 0, 0, 2), expand=False))
+            text = line.lstrip()
+            self.to.print(Padding(Text(text, style=style), (0, 0, 0, INDENT + len(line) - len(text)), expand=False))
 
     def table(self, *columns: tuple[str, JustifyMethod]) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="dim")
@@ -56,7 +61,7 @@ class _Page:
         return table
 
     def show(self, table: Table) -> None:
-        self.to.print(Padding(table, (0, 0, 0, 2), expand=False))
+        self.to.print(Padding(table, (0, 0, 0, INDENT), expand=False))
 
     # --- the number -------------------------------------------------------------------------------------------------
 
@@ -82,9 +87,9 @@ class _Page:
         if day.determined_status is not None and self.of.determination is not None:
             how_now = f"{day.determined_status} (M{self.of.determination.clause})"
             since = "" if day.since is None else f", since {self.words.at(day.since)}"
-            yield "Determined", _m3(day.determined_m3), _kwh(day.determined_kwh), how_now + since, "bold"
-        style = "" if day.determined_status is not None else "bold"
-        yield "Closed out" if day.closed_out else "Up to now", _m3(day.volume_m3), _kwh(day.quantity_kwh), how, style
+            yield "Determined", amount(day.determined_m3, "m³"), amount(day.determined_kwh, "kWh"), how_now + since, "bold"
+        label, style = "Closed out" if day.closed_out else "Up to now", "" if day.determined_status else "bold"
+        yield label, amount(day.volume_m3, "m³"), amount(day.quantity_kwh, "kWh"), how, style
         for record in self.of.records:
             if isinstance(record, Reconciliation):
                 note = record.kind.replace("_", " ") + ": closed out less determined" * (record.kind == "failed_daily_read")
@@ -150,7 +155,7 @@ class _Page:
             notes += [f"withdrawn {self.words.short(piece.withdrawn_at)}"] if piece.withdrawn_at is not None else []
             sender = self.words.sender(piece.gateway, piece.outbox, piece.sequence)
             received = "; ".join([self.words.at(piece.received_at), *notes])
-            table.add_row(str(piece.number), f"{piece.readings}{missing}", first, last, sender, received)
+            table.add_row(*map(Text, (str(piece.number), f"{piece.readings}{missing}", first, last, sender, received)))
         self.lines(["Its batch:"])
         self.show(table)
         if len(pieces) > ROWS_MOST:
@@ -168,7 +173,7 @@ class _Page:
                 self._origin(origin)
 
     def _origin(self, origin: Origin) -> None:
-        self.lines([f"{gas_day(origin.gas_day)}: {number(origin.volume_m3)} m³, {STATUS[origin.status]} (M{origin.clause})"])
+        self.lines([f"{gas_day(origin.gas_day)}: {amount(origin.volume_m3, 'm³')}, {STATUS[origin.status]} (M{origin.clause})"])
         self.lines((f"  {line}" for line in self._steps(origin)), style="dim")
 
     def _steps(self, origin: Origin) -> Iterator[str]:
@@ -183,9 +188,7 @@ class _Page:
         for bypass in origin.bypass:
             yield f"+ {number(bypass.estimated_m3)} m³ by the by-pass, estimated, received {self._received(bypass)} (M2.4.4(c))"
         if origin.rests_on is not None:
-            yield f"the closed-out volume of a week before, {gas_day(origin.rests_on)}" + " (without by-pass)" * (
-                not origin.accounted
-            )
+            yield f"the closed-out volume of a week before, {gas_day(origin.rests_on)}, without what went by a by-pass"
         if not origin.accounted:
             yield "These steps do not lead to exactly this volume; the ledger's own stands. See the history below."
 
@@ -274,14 +277,22 @@ class _Page:
             return
         self.heading("Rejected (M1.5)")
         table = self.table(("reading", "left"), ("rule, clause", "left"), ("why", "left"), ("received", "left"))
-        for each in self.of.rejected[:ROWS_MOST]:
-            what = "the batch" if each.at is None else f"{index(each.index)} at {self.words.short(each.at)}"
-            other = "" if each.gas_day == self.of.gas_day else f", batch of {gas_day(each.gas_day)}"
-            why = Text(plain(each.detail))
-            table.add_row(Text(what + other), f"{each.rule}, {each.clause}", why, self.words.at(each.received_at))
+        alike = [list(group) for _, group in groupby(self.of.rejected, lambda each: (each.gas_day, each.rule, each.detail))]
+        for group in alike[:ROWS_MOST]:
+            first = group[0]
+            other = "" if first.gas_day == self.of.gas_day else f", batch of {gas_day(first.gas_day)}"
+            why = Text(plain(first.detail))
+            table.add_row(
+                Text(self._readings(group) + other), f"{first.rule}, {first.clause}", why, self.words.at(first.received_at)
+            )
         self.show(table)
-        if len(self.of.rejected) > ROWS_MOST:
-            self.lines([f"and {len(self.of.rejected) - ROWS_MOST} more"])
+        if len(alike) > ROWS_MOST:
+            self.lines([f"and {len(alike) - ROWS_MOST} more"])
+
+    def _readings(self, rejected: Sequence[Rejected]) -> str:
+        """The readings that one rule rejected for one reason."""
+        said = ["the batch" if each.at is None else f"{index(each.index)} at {self.words.short(each.at)}" for each in rejected]
+        return "; ".join(said) if len(said) < 3 else f"{len(said)} readings, {said[0]} to {said[-1]}"
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -291,21 +302,24 @@ class _Page:
         moments = self.of.history
         for moment in moments:
             causes = Text("\n".join(self.words.causes(moment)))
-            changes = [line for change in moment.changes for line in self.words.change(change)]
+            changes = self.words.changes(moment)
             table.add_row(self.words.at(moment.at), causes, Text("\n".join(changes)), style="" if changes else "dim")
         self.show(table)
         if not self.of.provided:
             self.lines(["Provided to no User, as far as we were told (M4.5)."], style="dim")
 
     def about_run(self) -> None:
-        """What was received about the other Days of the run, in short: what is not plain readings or calorific values."""
-        seen: dict[str, int] = {}
+        """What was received about the other Days of the run, in short."""
+        kinds: dict[str, list[AnyFact]] = {}
         for fact in self.of.run_facts:
-            kind = str(fact.__struct_config__.tag)
-            seen[kind] = seen.get(kind, 0) + 1
-        if seen:
-            self.heading("Received about the other Days of its run")
-            self.lines([", ".join(f"{count} × {kind.replace('_', ' ')}" for kind, count in sorted(seen.items()))])
+            if (kind := str(fact.__struct_config__.tag)) not in ORDINARY:
+                kinds.setdefault(kind.replace("_", " "), []).append(fact)
+        if not kinds:
+            return
+        self.heading("Received about the other Days of its run")
+        for kind, facts in kinds.items():
+            last = f"last {self._received(facts[-1])}: {self.words.fact(facts[-1])}"
+            self.lines([f"{len(facts)} × {kind}, {last}"])
 
     def prospects(self) -> None:
         self.heading("What would change it")
@@ -315,11 +329,3 @@ class _Page:
 def _ends(chain: tuple[Origin, ...]) -> list[Origin | None]:
     """A chain of origins; of a long one its first ones and its last."""
     return list(chain) if len(chain) <= CHAIN_MOST + 1 else [*chain[: CHAIN_MOST - 1], None, chain[-1]]
-
-
-def _m3(value: object) -> str:
-    return f"{number(value)} m³"  # type: ignore[arg-type]
-
-
-def _kwh(value: object) -> str:
-    return f"{number(value)} kWh"  # type: ignore[arg-type]

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from dailyread.report.wording import UNKNOWN, difference, gas_day, instant, number, plain
 from metering import facts as of
-from metering.explanation import Advance, Deadline, Moment, Origin, Prospect, RecordChange, Source
+from metering.explanation import Advance, Deadline, Moment, Origin, Prospect, ProspectKind, RecordChange, Source
 from metering.facts import AnyFact
 from metering.ledger import AnyRecord, CheckReadFound, Day, ReadError, Reconciliation, Rejected, Tolerance
 
 STATUS = {"actual": "read", "deemed": "deemed", "assumed": "assumed", "provisional": "provisional"}
 READER = {"dre": "Daily Read Equipment", "on_site": "on site"}
 SHOWN_MOST = 4
+
+PROSPECTS: dict[ProspectKind, str] = {
+    "day_ends": "The Day ends {when}; until then it is provisional.",
+    "close_out": "The Exit Close-Out, {when}, fixes its status and volume with what is known then.",
+    "valid_with": "{readings} at {when}, received before that, would make it Valid.",
+    "restored_with": "{readings} at {when} would restore it.",
+    "run_start": "No reading stands before its run: one at {when} would be its start.",
+    "run_end": "The next standing reading at a boundary ends its run, which is shared out once its Days are closed out.",
+    "run_closed_out": "Its run is shared out once all its Days are closed out, {when}; {day} is the last of them.",
+    "inside_run": "A standing reading at any boundary inside the run would split it, and each part be shared out anew.",
+    "volume_unknown": "The volume of {day} is not known, as no calorific value of that Day has been received.",
+    "boundary_rejected": "Readings stand at both its boundaries, but one of its own batch was rejected: it cannot become "
+    "Valid, unless its batch is withdrawn and read again.",
+    "capture_fault": "What captures the index did not work at its boundaries: readings of then would not restore it.",
+    "calorific_value": "The calorific value of {ldz} for {day} has not been received; the quantity follows it.",
+    "later_calorific_value": "Another calorific value of {ldz} for {day} would change its quantity.",
+    "read_error": "The Daily Read Error Notice of {user}: the next step is due {when}.",
+    "fixed": "Its closed-out volume stays. What is learned later goes beside it, as a reconciliation.",
+}
 
 
 class Words:
@@ -39,14 +59,14 @@ class Words:
 
     def source(self, source: Source) -> str:
         """Who said an index, and when we received it."""
-        received = f"received {self.at(source.received_at)}"
-        if source.fact != "readings":
+        received, meter = f"received {self.at(source.received_at)}", f"meter {plain(source.meter)}"
+        if source.batch is None:
             how = "fitting" if source.fact == "meter_fitted" else "removal"
-            return f"meter {plain(source.meter)} at its {how}; {received}"
-        of_batch = "" if source.batch is None else f"batch of {gas_day(source.batch)}"
-        of_batch += f", piece {source.piece} of {source.pieces}" if source.pieces != 1 else ""
+            return f"{received}; {meter} at its {how}"
+        batch = f"with the batch of {gas_day(source.batch)}"
+        batch += f" (piece {source.piece} of {source.pieces})" if source.pieces != 1 else ""
         by = "".join(f", {each}" for each in self._sender(source.gateway, source.outbox, source.sequence))
-        return f"meter {plain(source.meter)}, {READER[source.source or 'dre']}{by}; {of_batch}; {received}"
+        return f"{received} {batch}; {meter}, {READER[source.source or 'dre']}{by}"
 
     @staticmethod
     def _sender(gateway: str | None, outbox: str | None, sequence: int | None) -> Iterator[str]:
@@ -107,8 +127,9 @@ class Words:
         if not given:
             return f"a piece without readings for {gas_day(fact.gas_day)}"
         first, last = given[0], given[-1]
-        said = f"{count} for {gas_day(fact.gas_day)}, {self.short(first[0])}: {index(first[1])}"
-        return said + (f" to {self.short(last[0])}: {index(last[1])}" if len(given) > 1 else "")
+        at = f" at {self.short(first[0])}" if len(given) == 1 else ""
+        to = f" to {index(last[1])}" if len(given) > 1 else ""
+        return f"{count} for {gas_day(fact.gas_day)}{at}: index {index(first[1])}{to}"
 
     def deadline(self, deadline: Deadline) -> str:
         what = "the Day begins" if deadline.kind == "begins" else "Exit Close-Out of"
@@ -120,8 +141,24 @@ class Words:
         more = len(said) - SHOWN_MOST
         return said if more <= 1 else [*said[:SHOWN_MOST], f"and {more} more"]
 
-    def change(self, change: RecordChange) -> list[str]:
-        """What became of a record."""
+    def changes(self, moment: Moment) -> list[str]:
+        """What became of the Day's records; many readings that one rule rejected as one."""
+        said: list[str] = []
+        rejected: dict[tuple[str, str], list[RecordChange]] = {}
+        for change in moment.changes:
+            after = change.after
+            if isinstance(after, Rejected) and after.at is not None:
+                rejected.setdefault((after.rule, after.clause), []).append(change)
+            else:
+                said += self._change(change)
+        for (rule, clause), many in rejected.items():
+            said += [f"{len(many)} readings rejected by {rule} (M{clause})"] if len(many) > 2 else self._each(many)
+        return said
+
+    def _each(self, changes: list[RecordChange]) -> list[str]:
+        return [line for change in changes for line in self._change(change)]
+
+    def _change(self, change: RecordChange) -> list[str]:
         before, after = change.before, change.after
         if isinstance(after, Day):
             return list(self._day_change(before if isinstance(before, Day) else None, after))
@@ -132,7 +169,7 @@ class Words:
     def _day_change(self, before: Day | None, after: Day) -> Iterator[str]:
         if before is None or (before.status, before.closed_out) != (after.status, after.closed_out):
             was = "" if before is None else f"{STATUS[before.status]} → "
-            yield f"{was}{STATUS[after.status]}" + (", closed out" if after.closed_out else "")
+            yield f"{was}closed out as {STATUS[after.status]}" if after.closed_out else f"{was}{STATUS[after.status]}"
         pairs = [
             ("", "volume_m3", "m³"), ("", "quantity_kwh", "kWh"), ("determined ", "determined_m3", "m³"),
             ("determined ", "determined_kwh", "kWh"),
@@ -141,7 +178,7 @@ class Words:
             now, was_ = getattr(after, name), None if before is None else getattr(before, name)
             if now != was_:
                 how = f" ({after.determined_status})" if name == "determined_m3" and now is not None else ""
-                yield f"{what}{'' if was_ is None else number(was_) + ' → '}{number(now)} {unit}{how}"
+                yield f"{what}{'' if was_ is None else number(was_) + ' → '}{amount(now, unit)}{how}"
         for side in ("start", "end"):
             now, was_ = getattr(after, f"{side}_index"), None if before is None else getattr(before, f"{side}_index")
             if now != was_:
@@ -179,32 +216,18 @@ class Words:
                 volume = "" if record.volume_m3 is None else f", {number(record.volume_m3)} m³"
                 return f"Daily Read Error of {plain(record.user)} (M4.8): {_spaced(record.state)}{refused}{volume}"
             case Day():
-                return f"{STATUS[record.status]}, {number(record.volume_m3)} m³"
+                return f"{STATUS[record.status]}, {amount(record.volume_m3, 'm³')}"
 
     def prospect(self, prospect: Prospect) -> str:
-        """What would change the Day."""
-        when = " and ".join(map(self.at, prospect.instants))
-        readings = "a standing reading" if len(prospect.instants) == 1 else "standing readings"
-        what = gas_day(prospect.gas_day) if prospect.gas_day is not None else ""
-        zone = "its LDZ" if prospect.ldz is None else f"LDZ {plain(prospect.ldz)}"
-        said = {
-            "day_ends": f"The Day ends {when}; until then it is provisional.",
-            "close_out": f"The Exit Close-Out, {when}, fixes its status and volume with what is known then.",
-            "reading": f"{readings} at {when} would "
-            + {"valid": "make it Valid, if received by the close-out", "restored": "restore it", "determined": "bound its run"}
-            .get(prospect.effect or "", "") + ".",
-            "inside_run": "A standing reading at any boundary inside the run would split it and share it out anew.",
-            "run_closed_out": f"Its run is shared out once all its Days are closed out, {when} ({what} is the last).",
-            "volume_unknown": f"The volume of {what} is not known: its calorific value has not been received.",
-            "boundary_rejected": "Both boundaries have standing readings, but one of its own batch was rejected; so it is not "
-            "Valid, unless its batch is withdrawn and read again.",
-            "capture_fault": "Its readings come from when what captures the index did not work: they do not restore it.",
-            "calorific_value": f"The calorific value of {zone} for {what} has not been received: the quantity follows it.",
-            "later_calorific_value": f"Another calorific value of {zone} for {what} would change its quantity.",
-            "read_error": f"The Daily Read Error of {plain(prospect.user or '')} has its next step due {when}.",
-            "fixed": "Its volume stands. What is learned later goes beside it, as a reconciliation.",
-        }[prospect.kind]  # fmt: skip
-        return f"{said[0].upper()}{said[1:]} (M{prospect.clause})"
+        """What would change the Day, or fixes it, with the clause."""
+        said = PROSPECTS[prospect.kind].format(
+            when=" and ".join(map(self.at, prospect.instants)),
+            readings="A standing reading" if len(prospect.instants) == 1 else "Standing readings",
+            day="" if prospect.gas_day is None else gas_day(prospect.gas_day),
+            ldz="its LDZ" if prospect.ldz is None else f"LDZ {plain(prospect.ldz)}",
+            user=plain(prospect.user or ""),
+        )
+        return f"{said} (M{prospect.clause})"
 
     def advance(self, advance: Advance) -> str:
         """The arithmetic of an advance."""
@@ -215,6 +238,11 @@ class Words:
             f"{end} × {k} − {advance.start_index:,} × {k} = {number(advance.end_m3)} − {number(advance.start_m3)} = "
             f"{number(advance.volume_m3)} m³"
         )
+
+
+def amount(value: Decimal | None, unit: str) -> str:
+    """A volume or quantity with its unit."""
+    return UNKNOWN if value is None else f"{number(value)} {unit}"
 
 
 def index(value: object) -> str:
