@@ -25,6 +25,7 @@ from metering.gasday import GasDays, to_us
 from metering.wire import canonical
 
 NOTICE_DAYS = 5  # Days after that of provision, until the end of which a notice may be given (4.8.2)
+FOREVER_US = 2**62
 INSPECTION_DAYS = 3  # Business Days after the notice (4.8.3(a))
 
 ErrorFact: TypeAlias = (
@@ -50,6 +51,14 @@ class DayView(NamedTuple):
 
 
 View: TypeAlias = Callable[[int, str], DayView | None]
+
+
+class Given(NamedTuple):
+    """A notice that was not refused when it was given, and until when it stood."""
+
+    us: int
+    notice: ReadErrorNotice
+    until_us: int
 
 
 class Agreement(NamedTuple):
@@ -88,20 +97,28 @@ class ErrorFacts:
         self.received = [(us, fact) for us, fact in received if not isinstance(fact, EquipmentFault)]
         self._faults = [(us, fact) for us, fact in received if isinstance(fact, EquipmentFault) and fact.part == "capture"]
         self.inspections = [(us, fact) for us, fact in self.received if isinstance(fact, Inspection)]
-        self.notices = [
-            (us, fact) for us, fact in self.received if isinstance(fact, ReadErrorNotice) and self._admits(us, fact)
+        self._given = [
+            Given(us, fact, until_us)
+            for us, fact in self.received
+            if isinstance(fact, ReadErrorNotice) and (until_us := self._stands_until(us, fact)) is not None
         ]
+        self.notices = [(us, notice) for us, notice, until_us in self._given if until_us == FOREVER_US]
 
     def days_of_interest(self) -> list[int]:
         """The Days of which notice was given or an adjustment agreed."""
         return sorted({ordinal(fact) for _, fact in self.received if isinstance(fact, (ReadErrorNotice, AdjustmentAgreed))})
 
-    def _admits(self, us: int, notice: ReadErrorNotice) -> bool:
-        """Whether a notice may be given of the Day at all, and was in time (4.8.2)."""
+    def _stands_until(self, us: int, notice: ReadErrorNotice) -> int | None:
+        """None where the notice is refused at once (4.8.2); one given of what turns out to be a Failed Daily Read Day stood
+        until that was closed out, and what rested on it by then stays."""
         seen = self.view(ordinal(notice), notice.user)
-        if seen is None or seen.failed_day or us < self.days.start_us(ordinal(notice)):
-            return False
-        return seen.provided_us is None or us <= self.days.end_us(self.days.day_of(seen.provided_us) + NOTICE_DAYS)
+        if seen is None or us < self.days.start_us(ordinal(notice)):
+            return None
+        if seen.provided_us is not None and us > self.days.end_us(self.days.day_of(seen.provided_us) + NOTICE_DAYS):
+            return None
+        if not seen.failed_day:
+            return FOREVER_US
+        return seen.close_out_us if us <= seen.close_out_us else None
 
     def refused(self) -> list[tuple[int, str]]:
         """The Days and Users whose notices were all refused."""
@@ -140,7 +157,7 @@ class ErrorFacts:
     def statement(self, day: int, user: str, us: int) -> Statement | None:
         """The transporter's statement about a Day: the latest for this very Day, else for an earlier one of which the User
         gave notice, where that inspection serves this Day too (4.8.7)."""
-        opened = min(notice_us for notice_us, notice in self.notices if ordinal(notice) == day)
+        opened = min(given.us for given in self._given if ordinal(given.notice) == day)
         by_then = [entry for entry in self.inspections if entry[0] <= us]
         for stated_us, inspection in reversed(by_then):
             if ordinal(inspection) == day and stated_us >= opened:
@@ -151,8 +168,11 @@ class ErrorFacts:
         return None
 
     def _before(self, day: int, user: str, us: int) -> list[tuple[int, ReadErrorNotice]]:
-        """The User's notices of earlier Days."""
-        return [entry for entry in self.notices if entry[0] <= us and entry[1].user == user and ordinal(entry[1]) < day]
+        """The User's notices of earlier Days that stood then."""
+        return [(given_us, one) for given_us, one in self._standing(us) if one.user == user and ordinal(one) < day]
+
+    def _standing(self, us: int) -> list[tuple[int, ReadErrorNotice]]:
+        return [(given.us, given.notice) for given in self._given if given.us <= us <= given.until_us]
 
     def _serves(self, day: int, user: str, stated_us: int, inspection: Inspection, us: int) -> bool:
         """Whether an inspection for an earlier Day was on this Day or later, or found a fault that is known to last."""
@@ -216,11 +236,11 @@ class ErrorFacts:
     def agreement(self, us: int, fact: AdjustmentAgreed) -> Agreement | None:
         """What was agreed of a Day, from when on the notice of its error, or of one on an earlier Day, is there as well."""
         day = ordinal(fact)
-        for from_us in [us, *(noticed_us for noticed_us, _ in self.notices if noticed_us > us)]:
+        for from_us in [us, *(given.us for given in self._given if given.us > us)]:
             errors = [
                 (ordinal(notice), notice.user)
-                for noticed_us, notice in self.notices
-                if noticed_us <= from_us and ordinal(notice) <= day and not self._ended(ordinal(notice), day, from_us)
+                for _, notice in self._standing(from_us)
+                if ordinal(notice) <= day and not self._ended(ordinal(notice), day, from_us)
             ]
             if errors:
                 return Agreement(from_us, to_litres(fact.volume_m3), *min(errors))
