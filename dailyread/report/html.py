@@ -61,6 +61,7 @@ def render(summary: Summary, truth_litres: Mapping[tuple[str, date], int] | None
         .render(
             s=summary,
             kinds=_kinds(summary),
+            bars=_bars(summary),
             months=[(wording.month(days[0]), days[0].year, len(days)) for days in _by_month(summary.gas_days)],
             sites=_sites(summary, plotter, truth_litres),
             share_plot=plotter.share(summary.gas_days, summary.share_of_day) if summary.gas_days else "",
@@ -112,6 +113,12 @@ def _instant(zone: ZoneInfo, at: datetime) -> Markup:
 def _kinds(summary: Summary) -> list[Kind]:
     used = {summary.kind(point, day) for point, day in summary.days}
     return [kind for kind in Kind if kind in used]
+
+
+def _bars(summary: Summary) -> list[Kind]:
+    """The kinds in plots of volumes: those of the Days, and what Days were closed out as that were determined later."""
+    closed_out = {Kind[day.status.upper()] for day in summary.days.values() if day.status in ("assumed", "deemed")}
+    return [kind for kind in Kind if kind in {*_kinds(summary), *closed_out}]
 
 
 def _sites(summary: Summary, plotter: Plotter, truth_litres: Mapping[tuple[str, date], int] | None) -> list[Site]:

@@ -26,6 +26,8 @@ from metering.ledger import Day
 HATCHES = {Kind.ASSUMED: "/////", Kind.DEEMED: "xxxx"}
 TICKS_MAX = 9
 REQUIRED = Decimal("0.975")  # 5.2.1
+WIDE_IN = (12.0, 2.0)
+MARGIN_IN = 0.6  # room for 1,000,000 in a font of the reader
 DAYS_MIN = 14  # fewer Days do not get wider bars
 DAYS_WITH_DATE_MAX = 120
 _SETTINGS = {
@@ -60,8 +62,9 @@ class Plotter:
     def volumes(self, summary: Summary, meter_point: str, truth_litres: Mapping[tuple[str, date], int] | None = None) -> Markup:
         """A site's daily volumes by status, the determined volume beside the substituted one, the truth as a dash."""
         titles: dict[str, str] = {}
+        width_in, height_in = WIDE_IN if len(summary.meter_points) == 1 else (6.4, 1.9)
         with matplotlib.rc_context(_SETTINGS):
-            axes = self._axes(6.4, 1.9, summary.gas_days)
+            axes = self._axes(width_in, height_in, summary.gas_days)
             for n, gas_day_ in enumerate(summary.gas_days):
                 day = summary.days.get((meter_point, gas_day_))
                 if day is not None:
@@ -77,14 +80,17 @@ class Plotter:
         titles: dict[str, str] = {}
         per_cent = float(required * 100)
         with matplotlib.rc_context(_SETTINGS):
-            axes = self._axes(12.0, 2.0, days)
+            axes = self._axes(*WIDE_IN, days)
             for n, gas_day_ in enumerate(days):
                 share = shares.get(gas_day_, Share())
                 if share.due:
                     titles[f"b{n}-0"] = f"{gas_day(gas_day_)}: {share.by_11} of {share.due}, {share.percent}"
                     met = share.by_11 >= required * share.due
                     role, hatch = ("by_11-bar", "") if met else ("assumed-bar", HATCHES[Kind.ASSUMED])
-                    self._bar(axes, f"b{n}-0", n, 0.8, 100 * share.by_11 / share.due, role, hatch)
+                    if share.by_11:
+                        self._bar(axes, f"b{n}-0", n, 0.8, 100 * share.by_11 / share.due, role, hatch)
+                    else:
+                        self._word(axes, f"b{n}-0", n, "0")
             axes.axhline(per_cent, color=mark("ink"), linewidth=0.9, linestyle=(0, (4, 2)))
             axes.set_ylim(0, 104)
             below = [tick for tick in (0, 25, 50, 75) if tick < per_cent - 10]
@@ -95,7 +101,7 @@ class Plotter:
         self._figure.clear()
         self._figure.set_size_inches(width_in, height_in)
         self._figure.patch.set_visible(False)
-        axes = self._figure.add_axes((0.45 / width_in, 0.12, 1 - 0.5 / width_in, 0.76))
+        axes = self._figure.add_axes((MARGIN_IN / width_in, 0.12, 1 - (MARGIN_IN + 0.05) / width_in, 0.76))
         axes.patch.set_visible(False)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
@@ -119,10 +125,14 @@ class Plotter:
 
     def _volume(self, axes: Axes, gid: str, x: float, width: float, value: Decimal | None, kind: Kind) -> None:
         if not value:
-            text = "?" if value is None else "0"
-            axes.annotate(text, (x, 0), ha="center", va="bottom", color=mark("muted"), fontsize=7).set_gid(gid)
+            self._word(axes, gid, x, "?" if value is None else "0")
             return
         self._bar(axes, gid, x, width, float(value), f"{kind.name.lower()}-bar", HATCHES.get(kind, ""))
+
+    @staticmethod
+    def _word(axes: Axes, gid: str, x: float, text: str) -> None:
+        """A word in place of a bar that has no height."""
+        axes.annotate(text, (x, 0), ha="center", va="bottom", color=mark("muted"), fontsize=7).set_gid(gid)
 
     @staticmethod
     def _bar(axes: Axes, gid: str, x: float, width: float, value: float, role: str, hatch: str) -> None:

@@ -55,6 +55,16 @@ class Sum:
         counts = ((self.volumes_unknown, "volume", "volumes"), (self.quantities_unknown, "quantity", "quantities"))
         return ", ".join(f"{count:,} {one if count == 1 else several}" for count, one, several in counts if count)
 
+    @property
+    def known_m3(self) -> Decimal | None:
+        """The sum in m³; None where there are Days, and no volume of theirs is known."""
+        return None if self.days and self.volumes_unknown == self.days else self.volume_m3
+
+    @property
+    def known_kwh(self) -> Decimal | None:
+        """The same in kWh."""
+        return None if self.days and self.quantities_unknown == self.days else self.quantity_kwh
+
     def plus(self, volume_m3: Decimal | None, quantity_kwh: Decimal | None) -> Sum:
         """This sum and one more Day."""
         return Sum(

@@ -270,10 +270,11 @@ def new_table(title: str | None, *columns: tuple[str, JustifyMethod]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True)
     table.show_edge = table.pad_edge = False
     for n, (name, justify) in enumerate(columns):
-        table.add_column(name, justify=justify, no_wrap=justify == "right", min_width=None if n else FIRST_WIDTH_MIN)
+        least = None if n else FIRST_WIDTH_MIN
+        table.add_column(name, justify=justify, no_wrap=justify == "right", overflow="fold", min_width=least)
     return table
 
 
 def _sum_row(table: Table, label: str, total: Sum, style: str = "") -> None:
-    values = (number(total.volume_m3), number(total.quantity_kwh)) if total.days else ("–", "–")
+    values = (number(total.known_m3), number(total.known_kwh)) if total.days else ("–", "–")
     table.add_row(label, f"{total.days:,}", *values, total.unknown, style=style)

@@ -15,7 +15,9 @@ import pytest
 from metering.messages import LedgerMessage
 from storage.ledger_sqlite import SqliteLedgerStore
 from tests.dailyread.ledgers import lines, records
+from tests.test_imports import ROOT
 
+EXAMPLE = str(ROOT / "docs/example.jsonl")
 GOOD = lines().splitlines(keepends=True)
 
 
@@ -111,6 +113,79 @@ def test_bad_argument_is_named(ledger: str, arguments: tuple[str, ...], wrong: s
     done = report(ledger, *arguments)
     assert (done.returncode, done.stdout) == (2, b"")
     assert wrong in done.stderr.decode()
+
+
+MONTH, CHASE = ("--month", "2026-01"), ("--chase", "--as-of", "2026-01-12T08:00:00Z")
+
+
+@pytest.mark.parametrize("arguments", [MONTH, (*MONTH, "--user", "Alder Gas"), CHASE, (*CHASE, "--user", "Alder Gas")])
+def test_statement_and_chase_list_of_facts(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    html, csv = tmp_path / "out.html", tmp_path / "out.csv"
+    done = report(EXAMPLE, *arguments, "--html", str(html), "--csv", str(csv))
+    assert (done.returncode, done.stderr.decode()) == (0, f"wrote {html}\nwrote {csv}\n")
+    said = {"--month": "Alder Gas, Jan 2026", "--chase": "Gas Day Sun 11 Jan 2026, as of 12 Jan 2026 08:00 GMT"}[arguments[0]]
+    assert said in done.stdout.decode()
+    assert html.read_text().startswith("<!doctype html>")
+    assert len(csv.read_text().splitlines()) == 2
+
+
+def test_statement_as_of_an_earlier_instant() -> None:
+    text = report(EXAMPLE, *MONTH, "--as-of", "2026-01-10T12:00:00Z").stdout.decode()
+    assert "Thu 1 Jan 2026 to Fri 9 Jan 2026" in text
+    assert re.search(r"A \(5\.2\.1\) +9$", text, re.MULTILINE)
+
+
+def test_rates_come_from_the_rules(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[performance]]\nsince = 2026-01-01\nshortfall_gbp = "10"\nconsecutive_gbp = "80"\n')
+    text = report(EXAMPLE, *MONTH, "--rules", str(rules)).stdout.decode()
+    assert "7.6; £76.00" in text
+    assert "1; £80.00" in text
+
+
+def test_days_as_csv(tmp_path: Path) -> None:
+    days, rejected = tmp_path / "days.csv", tmp_path / "rejected.csv"
+    done = report(EXAMPLE, "--meter-point", "SMP-0001", "--csv", str(days), "--csv-rejected", str(rejected))
+    assert done.stderr.decode() == f"wrote {days}\nwrote {rejected}\n"
+    assert "SMP-0001: Days" in done.stdout.decode()
+    assert len(days.read_text().splitlines()) == 19
+    assert rejected.read_text() == "meter_point,gas_day,at,index,rule,clause,detail,received_at\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "wrong"),
+    [
+        ("ledger", MONTH, "is a ledger, and only facts tell what performance leaves out (5.1, 4.9.2): give the facts"),
+        ("facts", ("--month", "2026-02"), "--month 2026-02: no Day of any User in it is due as of 18 Jan 2026 13:00 GMT"),
+        ("facts", (*MONTH, "--user", "Elm"), "--user: the source has no Elm; it has Alder Gas"),
+        ("facts", (*CHASE, "--user", "Elm"), "--user: the source has no Elm; it has Alder Gas"),
+        ("facts", ("--user", "Alder Gas"), "--user: give the month of the statement with --month, or ask for --chase"),
+        ("facts", (*MONTH, "--chase"), "--month and --chase are two reports; ask for one"),
+        ("facts", (*MONTH, "--from", "2026-01-02", "--csv-rejected", "x"), "--from, --csv-rejected: not with --month"),
+        ("facts", (*CHASE, "--meter-point", "SMP-0001"), "--meter-point: not with --chase, only for a report of Days"),
+        ("facts", ("--month", "2026-13"), "'2026-13' is not a month like 2026-01"),
+        ("facts", ("--rules", "/nowhere/rules.toml"), "/nowhere/rules.toml: No such file or directory"),
+        ("facts", ("--csv", "/nowhere/x.csv"), "--csv /nowhere/x.csv: No such file or directory"),
+        ("ledger", CHASE, "has no Gas Day 2026-01-11, which ended last; its latest is 2025-11-04; give --as-of"),
+    ],
+)
+def test_what_cannot_be_answered_is_said(ledger: str, source: str, arguments: tuple[str, ...], wrong: str) -> None:
+    done = report(ledger if source == "ledger" else EXAMPLE, *arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert wrong in done.stderr.decode()
+
+
+def test_chase_is_as_of_now_unless_told_otherwise() -> None:
+    """The example's facts end in January 2026: as of now all is missing, and the report says since when it knows no more."""
+    text = " ".join(report(EXAMPLE, "--chase").stdout.decode().split())
+    assert "The source ends" in text
+    assert "at 18 Jan 2026 13:00 GMT: what came since is not in it." in text
+
+
+def test_chase_of_a_ledger_says_what_it_does_not_know(ledger: str) -> None:
+    done = report(ledger, "--chase", "--as-of", "2025-11-04T09:00:00Z")
+    assert done.returncode == 0
+    assert "The source is a ledger without its facts" in done.stdout.decode()
 
 
 def test_missing_file_is_named() -> None:
