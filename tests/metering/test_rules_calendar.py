@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.metering.domain import WEEK, Site, gas_day, hours, later, local, start
+from tests.metering.domain import WEEK, Site, hours, later, local, start
 
 SHORT, LONG, CHANGE = "2026-03-28", "2026-10-24", "2015-09-30"  # of 23, 25 and 23 hours
 UNEVEN = [SHORT, LONG, CHANGE, "2024-02-29", "2025-12-31"]
@@ -243,7 +243,8 @@ def test_4_2_1_a_piece_belongs_to_the_day_that_it_names_at_the_boundary_of_an_un
 @pytest.mark.parametrize("month", ["2026-03", "2026-10", "2015-09", "2015-10", "2024-02"])
 def test_4_3_a_month_at_one_tick_an_hour_is_as_many_ticks_as_it_has_hours(month: str) -> None:
     first = f"{month}-01"
-    site, lengths = a_site(first, values=31), []
+    site = a_site(first, values=31)
+    lengths: list[int] = []
     while (day := later(first, len(lengths))).startswith(month):
         shown = sum(lengths)
         lengths.append(len(hours(day)) - 1)
