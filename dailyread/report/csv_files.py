@@ -1,7 +1,7 @@
 """Reports as CSV, for programs: UTF-8, a head with the names of the columns, LF, quotes where RFC 4180 needs them.
 
 Gas Days are ISO dates, instants RFC 3339 in UTC, numbers exact with a point; what is null is empty; several names in one cell
-stand apart by `;`. The columns are told in the package's README.
+stand apart by `;`. The columns are told in docs/reports.md.
 """
 
 from __future__ import annotations
