@@ -21,8 +21,10 @@ from metering.gasday import GasDays, to_us
 from metering.ledger import Rejected
 from metering.meters import Meter
 from metering.point import REFERENCE, WEEK, Point, received_us
+from metering.read_error import Instead
 from metering.records import changes_of
 from metering.replay import FactsByPoint, Ledger, fold, once
+from metering.review import Review, effects_of, review
 from metering.rules import Rules
 from metering.standing import Offer, Place, Standing, Stood, boundary, inside, intervals, offers, stand, told
 from metering.volumes import apportion, daily_share_wh, litres_of, volume_of_wh
@@ -50,6 +52,7 @@ class _Determination:
         self.kept: dict[int, Book] = {}  # of each Day what stays: its close-out, its beliefs
         self.fixed: dict[tuple[str, Place], Standing] = {}
         self.bypassed: set[datetime] = set()
+        self.review = Review()
         self.now_us = 0
 
     def ledger(self, as_of_us: int) -> Ledger:
@@ -57,7 +60,11 @@ class _Determination:
         closing: defaultdict[int, list[int]] = defaultdict(list)
         for day, at_us in close_outs.items():
             closing[at_us].append(day)
-        for at_us in sorted({received_us(fact) for fact in self.facts} | {at for at in closing if at <= as_of_us}):
+        instants = {received_us(fact) for fact in self.facts} | {at for at in closing if at <= as_of_us}
+        at_us = min(instants)
+        point = self._believe(at_us, closing.get(at_us, []))
+        while later := [us for us in {*instants, self.review.due_us or as_of_us} if at_us < us <= as_of_us]:
+            at_us = min(later)
             point = self._believe(at_us, closing.get(at_us, []))
         self.now_us = as_of_us
         point.first_day, point.last_day = point.reference.registered, self.days.day_of(as_of_us)
@@ -86,10 +93,17 @@ class _Determination:
         point = Point(self.meter_point, self.rules, self.days)
         point.reference = self._reference(at_us)
         self._judge(point, self._pieces(at_us))
+        point.now_us, point.review = at_us, self.review
+        for fact in self.facts:
+            if received_us(fact) == at_us:
+                self.review.take(fact, point)
+        substitutes = effects_of(point).substitutes
         for day in sorted(closing):
-            self._close_out(point, day)
+            self._close_out(point, day, substitutes.get(day))
         self._fill(point)
         self._determine(point)
+        self.review.before = self.review.shared
+        review(point)
         return point
 
     def _pieces(self, at_us: int) -> dict[int, list[Readings]]:
@@ -195,13 +209,14 @@ class _Determination:
         if self.now_us <= self.days.eleven_us(day):
             book.by_11 = valid
 
-    def _close_out(self, point: Point, day: int) -> None:
+    def _close_out(self, point: Point, day: int, instead: Instead | None) -> None:
         book = point.books.get(day)
         if book is None:
             book = point.books[day] = self.kept[day] = Book()
         litres = point.advance_l(day, day + 1) if book.valid else None
         if litres is not None:
-            book.closed, book.closed_l, book.bypass_l = ACTUAL, litres, self._bypass_l(point, day)
+            book.closed, book.closed_l = ACTUAL, litres if instead is None else instead.litres
+            book.bypass_l = self._bypass_l(point, day)
             for meter, low, high in point.spans(day, day + 1):
                 for place in (low, high):
                     standing = point.standing(meter, place)

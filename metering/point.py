@@ -24,6 +24,7 @@ from metering.facts import (
     EquipmentFault,
     MeterFitted,
     MeterRemoved,
+    Provided,
     Readings,
     Registered,
     Withdrawn,
@@ -31,7 +32,9 @@ from metering.facts import (
 from metering.gasday import GasDays, to_us
 from metering.ledger import Change
 from metering.meters import Meter
+from metering.read_error import Instead
 from metering.records import changes_of
+from metering.review import CHECKS, ERRORS, Review, effects_of, review
 from metering.rules import Rules
 from metering.standing import NO_BATCH, Place, Standing, boundary, inside, told
 from metering.volumes import daily_share_wh, litres_of, volume_of_wh
@@ -63,6 +66,8 @@ class Point:
         self.settled = False  # a Day was closed out, or got its volume, at now_us itself
         self.before: dict[int, Belief] = {}  # what was believed before now_us, of the Days that changed at it
         self.bypassed: set[int] = set()  # the by-passes, by their beginning, that are part of a closed-out Day's volume
+        self.review = Review()
+        self._review_due = False
         self._touched: set[int] = set()
         self._valued: set[int] = set()  # deemed Days with a new calorific value
         self._seen: set[bytes] = set()
@@ -111,13 +116,18 @@ class Point:
             registered = self.reference.registered
             return None if registered is None else self.days.start_us(registered)
         due = self.days.start_us(self.last_day + 1)
-        return min(due, self.reference.close_out_us(self.open_days[0])) if self.open_days else due
+        if self.open_days:
+            due = min(due, self.reference.close_out_us(self.open_days[0]))
+        review_us = self.review.due_us
+        return due if review_us is None else min(due, max(review_us, self.now_us + 1))
 
     def _late(self, facts: Iterator[AnyFact]) -> None:
         for fact in facts:
             known = isinstance(fact, Readings) and self._known(fact)
-            if isinstance(fact, (*REFERENCE, CalorificValue, Readings, Withdrawn)) and not known:
+            if isinstance(fact, (*REFERENCE, *CHECKS, *ERRORS, CalorificValue, Readings, Withdrawn)) and not known:
                 raise NeedsHistory(fact)
+            if isinstance(fact, Provided):
+                self._put_provided(fact)
 
     def _known(self, fact: Readings) -> bool:
         """Whether the very same readings were received before, no later than this copy."""
@@ -139,7 +149,8 @@ class Point:
             changed |= self._put(fact)
         for day in {fact.gas_day.toordinal() for fact in facts if isinstance(fact, Withdrawn)}:
             changed |= self._unfix(day) | self._unfix(day + 1)
-        if (changed or self._valued) and self.settled:
+        rare = any(isinstance(fact, (BypassUsed, Withdrawn, *CHECKS, *ERRORS)) for fact in facts)
+        if (changed or self._valued or rare) and self.settled:
             raise NeedsHistory("a Day was closed out, or got its volume, at this very instant")
         if changed:
             assess(self, changed)
@@ -155,9 +166,13 @@ class Point:
 
     def _pass_until(self, at_us: int) -> None:
         """Let everything happen that is due before an instant, then be at it."""
+        if self._review_due:
+            self._find_review()
         while (due := self.next_due_us()) is not None and due < at_us:
             self._be_at(due)
             self._close_and_begin(due)
+            if self._review_due:
+                self._find_review()
         self._be_at(at_us)
 
     def _be_at(self, at_us: int) -> None:
@@ -165,6 +180,7 @@ class Point:
             self.now_us = at_us
             self.settled = False
             self.before.clear()
+            self.review.before = self.review.shared
 
     def _put(self, fact: AnyFact) -> set[int]:
         """Keep a fact; the Days whose batch must be judged again."""
@@ -176,6 +192,10 @@ class Point:
             return self._put_reference(fact)
         elif isinstance(fact, Withdrawn):
             return self._withdraw(fact)
+        elif isinstance(fact, (*CHECKS, *ERRORS)):
+            self._put_review(fact)
+        elif isinstance(fact, Provided):
+            self._put_provided(fact)
         return set()
 
     def _put_readings(self, fact: Readings) -> set[int]:
@@ -213,6 +233,9 @@ class Point:
         self.reference.take(fact)
         if isinstance(fact, BypassUsed):
             return set()  # it counts when a Day is closed out
+        if isinstance(fact, EquipmentFault):
+            self.review.take(fact, self)
+        self._review_due = self._review_due or self.review.reaches >= 0
         self._due_us = None
         for book in self.books.values():
             book.batch = None
@@ -230,6 +253,29 @@ class Point:
                 self.book(day)
         self._touched.update(self.books)
         return set(self.books)
+
+    def _put_review(self, fact: AnyFact) -> None:
+        if self.floor is not None:
+            raise NeedsHistory(fact)
+        self.review.take(fact, self)
+        self._review_due = True
+
+    def _put_provided(self, fact: Provided) -> None:
+        if self.floor is None:
+            self.review.take(fact, self)
+        self._reviewed(fact.gas_day.toordinal())
+
+    def _reviewed(self, day: int) -> None:
+        """Something about the Day changed: what check reads and read errors say may be different."""
+        if day <= self.review.reaches:
+            if self.floor is not None:
+                raise NeedsHistory(f"Day {day} is one of a check read, or before one of a read error")
+            self._review_due = True
+
+    def _find_review(self) -> None:
+        self._review_due = False
+        review(self)
+        self._due_us = None
 
     def _owner(self, day: int) -> str | None:
         """The meter in place at the Day's start, and from then on."""
@@ -342,8 +388,8 @@ class Point:
         return None if meter is None else self.standing(meter, place)
 
     def spans(self, first: int, end: int) -> list[tuple[Meter, Place, Place]]:
-        """The meters in place from the start of the Day `first` to that of `end`, each from where to where. One that was removed
-        at the very start, or fitted at the very end, is among them where no other was there then."""
+        """The meters in place from the start of the Day `first` to that of `end`, each from where to where. One that was
+        removed at the very start, or fitted at the very end, is among them where no other was there then."""
         low, high = boundary(first, self.days), boundary(end, self.days)
         found = []
         for meter in self.reference.meters:
@@ -390,6 +436,12 @@ class Point:
 
     def touch(self, day: int) -> None:
         """Something about the Day changed: its records are due, and its part of the state."""
+        if day <= self.review.reaches:
+            self._reviewed(day)
+        self.show(day)
+
+    def show(self, day: int) -> None:
+        """Its records are due, and its part of the state, but nothing that check reads and read errors rest on."""
         self._touched.add(day)
         book = self.books.get(day)
         if book is not None:
@@ -403,6 +455,9 @@ class Point:
 
     def _close_and_begin(self, at_us: int) -> None:
         self._due_us = None
+        if self.review.due_us is not None and self.review.due_us <= at_us:
+            self.review.due_us = None
+            self._reviewed(self.review.reaches)
         closing: list[int] = []
         for day in self.open_days:  # in the order of their close-outs
             if self.reference.close_out_us(day) > at_us:
@@ -412,8 +467,9 @@ class Point:
             self.settled = True
             del self.open_days[: len(closing)]
             closing.sort()
+            substitutes = effects_of(self).substitutes
             for day in closing:
-                self._close_out(day)
+                self._close_out(day, substitutes.get(day))
             failed = [day for day in closing if self.books[day].failed_day]
             for day in closing:
                 self._fill(day)
@@ -443,12 +499,12 @@ class Point:
         if len(fresh) > 1 or len(self.reference.registrations) > 1:
             self.open_days.sort(key=lambda day: (self.reference.close_out_us(day), day))
 
-    def _close_out(self, day: int) -> None:
-        """Fix the Day's volume with what is known now (4.3, 4.2.6, 4.4.2)."""
+    def _close_out(self, day: int, instead: Instead | None) -> None:
+        """Fix the Day's volume with what is known now (4.3, 4.2.6, 4.4.2, 4.8.8)."""
         book = self.books[day]
         litres = self.advance_l(day, day + 1) if book.valid else None
         if litres is not None:
-            book.closed, book.closed_l = ACTUAL, litres
+            book.closed, book.closed_l = ACTUAL, litres if instead is None else instead.litres
             book.bypass_l = self._bypass_l(day)
             self._fix(day, book)
         elif self.reference.in_deemed_week(day):
@@ -554,6 +610,8 @@ class Point:
         return self._annual_share_wh(day) if not book.valid and self.reference.in_deemed_week(day) else None
 
     def _changes(self) -> list[Change]:
+        if self._review_due:
+            self._find_review()
         books, touched = self.books, self._touched
         due = list(touched)
         for day in due:  # what is provisional rests on the week before

@@ -37,6 +37,7 @@ def changes_of(point: Point, day: int) -> list[Change]:
         changes.append(day_record(point, day, book))
         if book.determined_l is not None and (reconciliation := reconciliation_record(point, day, book)) is not None:
             beside.append(reconciliation)
+    beside += point.review.records.get(day, ())
     if beside or book.shown:
         keys = frozenset(record.key() for record in beside)
         gone = sorted(book.shown - keys)
@@ -90,7 +91,8 @@ def day_record(point: Point, day: int, book: Book) -> Day:
 
 
 def reconciliation_record(point: Point, day: int, book: Book) -> Reconciliation | None:
-    """The Failed Daily Read Reconciliation Volume of a Day that was determined (4.4.4(b))."""
+    """The Failed Daily Read Reconciliation Volume of a Day that was determined (4.4.4(b)), or what its Error Revised Quantity
+    makes (4.8.10)."""
     if book.determined_l is None or book.closed_l is None or book.since_us is None:
         return None
     value, closed_l, determined_l = point.reference.calorific_value(day), book.closed_l, book.determined_l
@@ -101,7 +103,8 @@ def reconciliation_record(point: Point, day: int, book: Book) -> Reconciliation 
         closed = quantity_wh(closed_l, value) if book.deemed_wh is None else book.deemed_wh
         quantity = closed - quantity_wh(determined_l, value)
     return Reconciliation(
-        meter_point=point.meter_point, gas_day=date.fromordinal(day), kind="failed_daily_read",
+        meter_point=point.meter_point, gas_day=date.fromordinal(day),
+        kind="error_revised" if book.determined == REVISED else "failed_daily_read",
         volume_m3=(closed_l - determined_l) * MILLI, quantity_kwh=thousandths(quantity),
         since=to_datetime(book.since_us),
     )  # fmt: skip

@@ -81,6 +81,8 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     settled: bool
     before: dict[int, Belief]
     bypassed: set[int]
+    reaches: int
+    review_due_us: int | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -120,6 +122,7 @@ def encode_state(point: Point) -> bytes:
         (
             STATE_VERSION, point.meter_point, point.now_us, point.first_day, point.last_day, point.floor, point.anchor,
             point.open_days, point.settled, point.before, point.bypassed,
+            point.review.reaches, point.review.due_us,
         )
     )  # fmt: skip
     parts = [book.packed or _packed_book(day, book, point) for day, book in point.books.items()]
@@ -139,6 +142,7 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     point.now_us, point.first_day, point.last_day = state.now_us, state.first_day, state.last_day
     point.floor, point.anchor, point.open_days = state.floor, state.anchor, state.open_days
     point.settled, point.before, point.bypassed = state.settled, state.before, state.bypassed
+    point.review.reaches, point.review.due_us = state.reaches, state.review_due_us
     held = point.reference
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
