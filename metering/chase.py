@@ -7,10 +7,9 @@ its Day would cost, and how many Users count it; what will hardly answer comes l
 
 from __future__ import annotations
 
-from calendar import monthrange
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, NamedTuple, TypeAlias
@@ -218,7 +217,7 @@ def _need(user: str, lines: Sequence[StatementLine], target: date, required: Fra
     of_day = [line.in_b for line in lines if line.gas_day == target and line.in_a]
     month = target.isoformat()[:7]
     before = [line.in_b for line in lines if line.month == month and line.gas_day < target and line.in_a]
-    days_left = monthrange(target.year, target.month)[1] - target.day + 1
+    days_left = ((target.replace(day=1) + timedelta(days=32)).replace(day=1) - target).days
     may_fail = int((len(before) + len(of_day) * days_left) * (1 - required))
     return Need(
         user=user,

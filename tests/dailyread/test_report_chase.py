@@ -16,7 +16,7 @@ from dailyread.report.pages import render_chase
 from metering.chase import Chase, History, Need
 from metering.facts import AnyFact
 from metering.ledger import Day
-from tests.dailyread.test_report_html import HOSTILE, Outline
+from tests.dailyread.outline import HOSTILE, Outline
 from tests.metering.test_chase import AT_NINE, CALENDAR, TODAY, a_day, chased, failed, read, stood
 
 TOLD = Told(has_facts=True, latest=AT_NINE - timedelta(minutes=4))

@@ -6,53 +6,34 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from dailyread.report.compare import compare
 from dailyread.report.html import PLOTS_MAX, render, write_page
+from dailyread.report.pages import render_chase, render_statements
 from dailyread.report.palette import PALETTE
 from dailyread.report.summary import summarise
 from tests.dailyread import chromium
 from tests.dailyread.ledgers import AS_OF, FIRST, SITES, only, records, truth
+from tests.dailyread.outline import HOSTILE, Outline
+from tests.dailyread.test_report_chase import TOLD, found
+from tests.dailyread.test_report_statement import AS_OF as REPORTED
+from tests.dailyread.test_report_statement import CALENDAR, RATE, ledger, no_access, of_march
 
-HOSTILE = "\"><script>alert(1)</script>&$x_2$'"
 SUMMARY = summarise(records(), AS_OF)
+# Figures that are wider than their place, and words of plots that reach out of what can be scrolled to.
+CUT = """[
+  ...[...document.querySelectorAll('.value')].filter(e => e.scrollWidth > e.clientWidth),
+  ...[...document.querySelectorAll('.drawing text')].filter(e =>
+    e.getBoundingClientRect().left + .5 < e.closest('.scroll').getBoundingClientRect().left - e.closest('.scroll').scrollLeft),
+].map(e => e.textContent.trim())"""
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
     return render(SUMMARY, truth())
-
-
-class Outline(HTMLParser):
-    """Tags, ids and text of a page, and whether every tag was closed in order."""
-
-    VOID = frozenset({"meta", "br", "link", "img", "path", "use", "rect"})
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def test_page_is_well_formed_and_ids_are_unique(page: str) -> None:
@@ -169,11 +150,28 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]
         yield shown
 
 
+def pages() -> dict[str, str]:
+    """One of each kind of page."""
+    months = of_march(ledger(("ALDER", "BIRCH")), [no_access("P-B", 11, 13)], RATE)
+    one = summarise([r for r in records() if r.meter_point == "SMP-06"], AS_OF)
+    return {
+        "days": render(SUMMARY, truth()),
+        "point": render(one),
+        "statements": render_statements(months, REPORTED, CALENDAR),
+        "chase": render_chase(found(), CALENDAR, TOLD),
+    }
+
+
+@pytest.fixture(scope="module", params=["days", "point", "statements", "chase"])
+def any_page(request: pytest.FixtureRequest) -> str:
+    return pages()[request.param]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1360, 390])
-def test_page_in_a_browser(browser: chromium.Page, page: str, tmp_path: Path, width: int, dark: bool) -> None:
+def test_page_in_a_browser(browser: chromium.Page, any_page: str, tmp_path: Path, width: int, dark: bool) -> None:
     file = tmp_path / "page.html"
-    file.write_text(page, encoding="utf-8")
+    file.write_text(any_page, encoding="utf-8")
     browser.open(file, width, dark=dark)
     assert browser.complaints() == []
     assert browser.requests() == [file.as_uri()]
@@ -182,9 +180,17 @@ def test_page_in_a_browser(browser: chromium.Page, page: str, tmp_path: Path, wi
         "rgb(18, 22, 28)" if dark else "rgb(244, 246, 248)"
     )
     assert browser.value("[...document.querySelectorAll('.drawing path')].every(p => p.getBBox())")
+    assert browser.value(CUT) == []
     picture = tmp_path / "page.png"
     browser.screenshot(picture)
     assert struct.unpack(">I", picture.read_bytes()[16:20])[0] == width
+
+
+def test_cut_text_would_be_noticed(browser: chromium.Page, tmp_path: Path) -> None:
+    file = tmp_path / "cut.html"
+    file.write_text('<p class="value" style="width:2em;overflow:hidden;white-space:nowrap">1,234,567</p>', encoding="utf-8")
+    browser.open(file, 400)
+    assert browser.value(CUT) == ["1,234,567"]
 
 
 def test_browser_would_notice_a_request_and_an_error(browser: chromium.Page, tmp_path: Path) -> None:

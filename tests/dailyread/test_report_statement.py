@@ -19,7 +19,7 @@ from metering.gasday import GasDays, to_us
 from metering.ledger import Day
 from metering.performance import statement_lines
 from metering.rules import Rules, Standard
-from tests.dailyread.test_report_html import HOSTILE, Outline
+from tests.dailyread.outline import HOSTILE, Outline
 from tests.metering.test_chase import a_day
 
 CALENDAR = GasDays()

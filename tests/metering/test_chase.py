@@ -129,6 +129,17 @@ def test_5_2_1_what_the_month_still_bears() -> None:
     assert (need.month_a, need.month_b, need.bearable) == (190, 187, 4)
 
 
+@pytest.mark.parametrize(
+    ("today", "days_left"), [(date(2026, 2, 27), 2), (date(2028, 2, 27), 3), (date(2026, 12, 31), 1), (date(2026, 1, 1), 31)]
+)
+def test_5_2_1_the_month_goes_on_until_its_end(today: date, days_left: int) -> None:
+    """Forty items: each Day of the month to come may see one fail."""
+    told = [a_day(f"E{n}", today, None) for n in range(40)]
+    told += [a_day(f"E{n}", date(2025, 6, 1), datetime(2025, 6, 2, 6, tzinfo=UTC)) for n in range(40)]
+    at = datetime(today.year, today.month, today.day, 9, tzinfo=UTC) + timedelta(days=1)
+    assert chased(*told, at=at).needs[0].bearable == days_left
+
+
 def test_5_2_1_a_month_that_is_lost_bears_less_than_nothing() -> None:
     (need,) = chased(*stood("A", "-" * 20)).needs
     assert (need.month_a, need.month_b, need.bearable) == (19, 0, -19)  # 31 Days: none may fail
