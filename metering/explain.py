@@ -20,6 +20,7 @@ from metering.gasday import to_datetime
 from metering.ledger import AnyRecord, CheckReadFound, Day, Rejected
 from metering.rules import Rules
 
+
 class Unexplained(LookupError):
     """The ledger has no such meter point or Day; the message says so, and what it has."""
 

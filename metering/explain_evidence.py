@@ -53,6 +53,7 @@ class Evidence:
         self.facts = sorted(once(known), key=order)
         self.ledger: Ledger = {}
         self.closed_out: dict[int, Day] = {}
+        self._meters: dict[int | None, tuple[Meter, ...]] = {}
         self._of: dict[type, list[AnyFact]] = {}
         for fact in self.facts:
             self._of.setdefault(type(fact), []).append(fact)
@@ -85,9 +86,9 @@ class Evidence:
         return self._readings.get(day, [])
 
     def withdrawn(self, piece: Readings) -> Withdrawn | None:
-        """What took the piece back: received at or after it."""
+        """What took the piece back: received after it; what comes with it stands in for what it takes back."""
         for fact in self.of(Withdrawn):
-            if (fact.meter, fact.gas_day) == (piece.meter, piece.gas_day) and received_us(fact) >= received_us(piece):
+            if (fact.meter, fact.gas_day) == (piece.meter, piece.gas_day) and received_us(fact) > received_us(piece):
                 return fact
         return None
 
@@ -137,25 +138,34 @@ class Evidence:
         own = self.days.exit_close_out_us(day)
         return max(own, self.days.exit_close_out_us(self.days.day_of(min(known)))) if known else own
 
-    @cached_property
-    def meters(self) -> tuple[Meter, ...]:
-        """The point's meters in the order of their fitting."""
-        return in_turn(self.of(MeterFitted), self.of(MeterRemoved), self.days, order)
+    def meters(self, by_us: int | None = None) -> tuple[Meter, ...]:
+        """The point's meters in the order of their fitting, as known by an instant."""
+        known = self._meters.get(by_us)
+        if known is None:
+            fitted, removed = self.of(MeterFitted), self.of(MeterRemoved)
+            if by_us is not None:
+                fitted = [fact for fact in fitted if received_us(fact) <= by_us]
+                removed = [fact for fact in removed if received_us(fact) <= by_us]
+            known = self._meters[by_us] = in_turn(fitted, removed, self.days, order)
+        return known
 
     def fitting(self, meter: Meter) -> MeterFitted:
-        """The fact by which a meter is known: of its fittings at that instant the latest received."""
-        found = [fact for fact in self.of(MeterFitted) if fact.meter == meter.serial]
-        at = max(fact.at for fact in found if to_us(fact.at) <= self._fitted_by_us(meter))
-        return [fact for fact in found if fact.at == at][-1]
+        """The fact by which a meter is known."""
+        return next(
+            fact
+            for fact in reversed(self.of(MeterFitted))
+            if (fact.meter, received_us(fact)) == (meter.serial, meter.fitting.received_us)
+            and to_us(fact.at) <= self._fitted_by_us(meter)
+        )
 
     def _fitted_by_us(self, meter: Meter) -> int:
         # The first meter counts as fitted at the start of the Day that holds its fitting.
         return meter.from_us if meter.number else self.days.end_us(self.days.day_of(meter.from_us)) - 1
 
-    def meters_of(self, first: int, end: int) -> list[Meter]:
-        """The meters in place at some time from the start of a Day to the start of another."""
+    def meters_of(self, first: int, end: int, by_us: int | None = None) -> list[Meter]:
+        """The meters in place at some time from the start of a Day to the start of another, as known by an instant."""
         start_us, end_us = self.days.start_us(first), self.days.start_us(end)
-        return [each for each in self.meters if each.from_us < end_us and (each.to_us is None or each.to_us > start_us)]
+        return [each for each in self.meters(by_us) if each.from_us < end_us and (each.to_us is None or each.to_us > start_us)]
 
     def capture_faults(self) -> list[EquipmentFault]:
         """When what captures the index did not work; of one beginning the latest received counts."""

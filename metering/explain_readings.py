@@ -67,7 +67,7 @@ def _source(piece: Readings, at: datetime, number: int, pieces: int) -> Source:
 def _meters_saying(evidence: Evidence, boundary: int, index: int) -> Iterator[Source]:
     """Fittings and removals that count for the boundary and show the index."""
     boundary_us = evidence.days.start_us(boundary)
-    for meter in evidence.meters:
+    for meter in evidence.meters():
         fitted = evidence.fitting(meter)
         if (meter.from_us, meter.fitting.ticks) == (boundary_us, index):
             yield _of_meter(fitted, "meter_fitted")

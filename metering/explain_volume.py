@@ -63,8 +63,10 @@ def _made(record: Day, clause: str, accounted: bool, **more: object) -> Origin:
 
 
 def _measured(evidence: Evidence, day: int, record: Day) -> Origin:
-    read = evidence.closed_out.get(day, record)  # its readings may have been withdrawn since
-    found = advances(evidence, day, day + 1, read.start_index, read.end_index)
+    read, by_us = record, None
+    if day in evidence.closed_out:  # its readings may have been withdrawn since, or what we know of its meters corrected
+        read, by_us = evidence.closed_out[day], evidence.close_out_us(day)
+    found = advances(evidence, day, day + 1, (read.start_index, read.end_index), by_us)
     volume_m3 = sum((each.volume_m3 for each in found), Decimal(0))
     bypass: tuple[BypassUsed, ...] = ()
     if record.volume_m3 is not None and record.volume_m3 != volume_m3:
@@ -100,12 +102,15 @@ def _deemed(evidence: Evidence, day: int, record: Day) -> Origin:
     return _made(record, "4.2.6", accounted, annual_quantity_kwh=annual_kwh, calorific_value=value)
 
 
-def advances(evidence: Evidence, first: int, end: int, index: int | None, last: int | None) -> list[Advance]:
-    """The advances of the meters in place from the start of one Day to the start of another, from one index to the other;
-    none where an index is not known."""
+def advances(
+    evidence: Evidence, first: int, end: int, indexes: tuple[int | None, int | None], by_us: int | None = None
+) -> list[Advance]:
+    """The advances of the meters in place (as known by an instant) from the start of one Day to the start of another, from
+    one index to the other; none where an index is not known."""
+    index, last = indexes
     start_us, end_us = evidence.days.start_us(first), evidence.days.start_us(end)
     found: list[Advance] = []
-    for meter in evidence.meters_of(first, end):
+    for meter in evidence.meters_of(first, end, by_us):
         starts = (start_us, index) if meter.from_us <= start_us else (meter.from_us, meter.fitting.ticks)
         if meter.to_us is None or meter.to_us >= end_us:
             stops = (end_us, last)
@@ -164,7 +169,7 @@ def _run(evidence: Evidence, day: int) -> Run:
     while not _bounds(evidence, last + 1, "end_index") and _goes_on(evidence, last + 1):
         last += 1
     records = [record for n in range(first, last + 1) if (record := evidence.day(n)) is not None]
-    found = advances(evidence, first, last + 1, records[0].start_index, records[-1].end_index)
+    found = advances(evidence, first, last + 1, (records[0].start_index, records[-1].end_index))
     volume_m3 = sum((each.volume_m3 for each in found), Decimal(0)) if found else None
     whole = sum((_weight(record) for record in records), Decimal(0))
     return Run(

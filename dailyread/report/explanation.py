@@ -188,7 +188,9 @@ class _Page:
         for bypass in origin.bypass:
             yield f"+ {number(bypass.estimated_m3)} m³ by the by-pass, estimated, received {self._received(bypass)} (M2.4.4(c))"
         if origin.rests_on is not None:
-            yield f"the closed-out volume of a week before, {gas_day(origin.rests_on)}, without what went by a by-pass"
+            by_bypass = any(each.bypass for each in self.of.origins if each.gas_day == origin.rests_on)
+            less = ", without what went by the by-pass" if by_bypass else ""
+            yield f"the closed-out volume of a week before, {gas_day(origin.rests_on)}{less}"
         if not origin.accounted:
             yield "These steps do not lead to exactly this volume; the ledger's own stands. See the history below."
 
@@ -323,7 +325,10 @@ class _Page:
 
     def prospects(self) -> None:
         self.heading("What would change it")
-        self.lines(self.words.prospect(each) for each in self.of.prospects)
+        unknown = [each for each in self.of.prospects if each.kind == "volume_unknown"]
+        self.lines(self.words.prospect(each) for each in self.of.prospects if each not in unknown[1:])
+        if len(unknown) > 1:
+            self.lines([f"The same holds for {len(unknown) - 1} more Days of its run."])
 
 
 def _ends(chain: tuple[Origin, ...]) -> list[Origin | None]:

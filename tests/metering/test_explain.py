@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from metering.explain import Unexplained, explain
 from metering.explanation import Explanation
-from metering.facts import Alarm, AnyFact, BypassUsed, CalorificValue, GivenUp, PollFailed, Provided, Readings, Withdrawn
+from metering.facts import (
+    Alarm,
+    AnyFact,
+    BypassUsed,
+    CalorificValue,
+    GivenUp,
+    MeterRemoved,
+    PollFailed,
+    Provided,
+    Readings,
+    Withdrawn,
+)
 from metering.gasday import to_us
 from metering.ledger import AnyRecord, Day, Key, Reconciliation
 from metering.replay import replay
@@ -20,7 +31,7 @@ from metering.rules import Rules
 from tests.metering.domain import LONG_AFTER, Site, gas_day, later, local, start
 from tests.metering.scenarios import Scenario, as_of, some_rules
 
-BESIDE_READINGS = (BypassUsed, Withdrawn)  # of these the steps may lack something; the figures do not
+BESIDE_READINGS = (BypassUsed, Withdrawn, MeterRemoved)  # of these the steps may lack something; the figures do not
 
 
 def explained(site: Site, day: str, at: str | datetime | None = None) -> Explanation:
