@@ -126,7 +126,13 @@ class Desk:
         changes: list[Change] = []
         for meter_point in sorted(self.states):
             point = decode_state(self.states[meter_point], self.rules, self.days)
-            changes += point.advance(now_us)
+            was_us = point.now_us
+            try:
+                changes += point.advance(now_us)
+            except NeedsHistory:
+                own = self.facts.concerning(meter_point)
+                point, different = rebuilt(meter_point, own, was_us, own, self.rules, self.days)
+                changes += [*different, *point.advance(now_us)]
             self._keep(meter_point, point)
         return changes
 

@@ -7,21 +7,30 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from metering.facts import (
+    AdjustmentAgreed,
     AnyFact,
     BypassUsed,
     CalorificValue,
+    CheckRead,
     EquipmentFault,
+    EstimateAccepted,
+    ExpertDetermination,
+    Inspection,
+    MeterErrorAdjusted,
     MeterFitted,
     MeterRemoved,
     PollFailed,
+    Provided,
+    ReadErrorNotice,
     Readings,
     ReferenceIndex,
     Registered,
+    RejectionNotice,
     Tick,
     Withdrawn,
 )
@@ -88,6 +97,10 @@ class Scenario:
             self._withdraw()
         for _ in range(dice.choice([0, 0, 1, 2])):
             self._fault()
+        for _ in range(dice.choice([0, 0, 0, 1, 3])):
+            self._check()
+        for _ in range(dice.choice([0, 0, 0, 1, 2])):
+            self._read_error(dice.randrange(self.days))
 
     # --- meters -----------------------------------------------------------------------------------------------------
 
@@ -297,6 +310,40 @@ class Scenario:
             )  # fmt: skip
             self.facts.append(again)
 
+    def _check(self) -> None:
+        """A check read, or an adjusted index, of a meter at some hour."""
+        dice, life = self.dice, self.dice.choice(self.lives)
+        hour = dice.randrange(life.since, self.bounds[-1] + 1)
+        index = (self.shows(life, hour) + dice.choice([0, 0, 1, self.step, 999])) % 10**life.digits
+        kind = dice.choice([CheckRead, CheckRead, MeterErrorAdjusted])
+        told: dict[str, Any] = {"meter_point": self.name, "meter": life.meter, "at": self.instant(hour), "index": index}
+        if kind is CheckRead:
+            told["equipment_index"] = dice.choice([None, index, index + 2])
+        self.facts.append(kind(**told, received_at=self._told(hour)))
+
+    def _read_error(self, n: int) -> None:
+        """A User's notice about a Day, and some of what may follow, mostly in its order."""
+        dice, day, estimate = self.dice, date.fromordinal(self.first + n), Decimal(self.dice.choice(["0", "12.5", "900"]))
+        about: dict[str, Any] = {"meter_point": self.name, "gas_day": day}
+        received = self.start(self.first + n + 1) + dice.choice([1, 9, 30, 24 * 4, 24 * 8]) * HOUR
+        user = dice.choice("AB")
+        works, estimates = dice.random() < 0.4, {"volume_estimate_m3": Decimal(dice.choice(["7", "80.25"]))}
+        steps: list[AnyFact] = [
+            Provided(**about, user=user, version=1),
+            ReadErrorNotice(**about, user=user, volume_estimate_m3=estimate),
+            Inspection(
+                **about, at=received, equipment_works=works, reed_switch_works=True, meter_works=dice.random() < 0.8,
+                **(estimates if dice.random() < 0.8 else {}),
+            ),
+            EstimateAccepted(**about, user=user) if dice.random() < 0.5 else RejectionNotice(**about, user=user),
+            ExpertDetermination(**about, equipment_works=dice.random() < 0.4, volume_m3=Decimal("33.001")),
+            AdjustmentAgreed(meter_point=self.name, gas_day=day + timedelta(dice.randint(0, 7)), volume_m3=Decimal("5")),
+        ]  # fmt: skip
+        for step in steps:
+            if dice.random() < 0.75:
+                self.facts.append(msgspec.structs.replace(step, received_at=received))
+            received += dice.choice([0, 1, 24, 24 * 3, 24 * 9]) * HOUR
+
     def _fault(self) -> None:
         dice = self.dice
         begin = dice.choice([dice.randrange(self.bounds[-1]), dice.choice(self.bounds)])
@@ -372,7 +419,7 @@ def _some_validation(dice: random.Random, since: date) -> Validation:
     return Validation(
         since=since, action=action, future_s=dice.choice([60, 0, 7200]), clock_offset_s=dice.choice([300, 2]),
         excess_factor=Decimal(dice.choice(["1.01", "0.4", "3"])), tolerance=Decimal(dice.choice(["0.01", "0.05"])),
-        stuck_days=dice.choice([7, 1, 3, 16]),
+        stuck_days=dice.choice([7, 1, 3, 16]), check_read_threshold_kwh=Decimal(dice.choice([100_000, 0, 50])),
     )  # fmt: skip
 
 
