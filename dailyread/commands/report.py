@@ -20,7 +20,7 @@ from dailyread.report.source import Source, SourceError, read_source
 from dailyread.report.statement import UserMonth, user_months
 from dailyread.report.statement_tables import statements
 from dailyread.report.summary import Summary, summarise
-from dailyread.report.wording import instant
+from dailyread.report.wording import instant, some
 from metering.chase import Chase, chase
 from metering.gasday import GasDays, to_us
 from metering.ledger import AnyRecord, Day, day_of
@@ -142,7 +142,7 @@ def _summary(records: list[AnyRecord], as_of: datetime, calendar: GasDays, args:
     known = {record.meter_point for record in records}
     wanted = set(args.meter_point or known)
     if unknown := sorted(wanted - known):
-        raise ReportError(f"--meter-point: the ledger has no {', '.join(unknown)}; it has {_some(sorted(known))}")
+        raise ReportError(f"--meter-point: the ledger has no {', '.join(unknown)}; it has {some(sorted(known), 5)}")
     first, last = args.first or date.min, args.last or date.max
     return summarise((r for r in records if r.meter_point in wanted and first <= day_of(r) <= last), as_of, calendar)
 
@@ -200,12 +200,7 @@ def _of_users(found: Chase, users: list[str] | None) -> Chase:
 
 def _known_users(asked: list[str] | None, known: set[str]) -> None:
     if unknown := sorted(set(asked or ()) - known):
-        raise ReportError(f"--user: the source has no {', '.join(unknown)}; it has {_some(sorted(known))}")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(names[:5]) or "none") + more
+        raise ReportError(f"--user: the source has no {', '.join(unknown)}; it has {some(sorted(known), 5)}")
 
 
 def _page_of_days(summary: Summary) -> str:

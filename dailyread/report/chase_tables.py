@@ -11,20 +11,21 @@ from rich.text import Text
 
 from dailyread.report.statement import exact_share, reason_of
 from dailyread.report.tables import new_table
-from dailyread.report.wording import gas_day, instant, plain, pounds
+from dailyread.report.wording import gas_day, instant, plain, pounds, some
 from metering.chase import Chase, History, Item, Need
 from metering.gasday import GasDays
 from metering.ledger import Day
 
 STYLES = {"likely": "green", "uncertain": "", "unlikely": "bold red"}
 STALE = timedelta(hours=1)
+POINTS_MAX = 3
 NO_FACTS = (
     "The source is a ledger without its facts: what only these tell (telemetry, access, Force Majeure, Reed Switch) is not "
     "left out, and when equipment was heard and which polls failed is not known."
 )
 ORDER = (
     "Order: what will hardly answer last; then what the Day costs, the Users below their share, the Users and meters served, "
-    "the run, how often it came when it was as late."
+    "the run, the chance: on how many of the Days on which it was missing as late it came by 11:00."
 )
 
 
@@ -91,11 +92,15 @@ def lacks(day: Day) -> str:
 
 
 def wants(item: Item) -> str:
-    """What the item lacks, in a few words."""
+    """What the item lacks, in a few words; where it serves several points, which of them lack it."""
     if not item.lacking:
         return "Valid, but too late"
-    several = len(item.points) > 1
-    return ", ".join(f"{day.meter_point}: {lacks(day)}" if several else lacks(day) for day in item.lacking)
+    points: dict[str, list[str]] = {}
+    for day in item.lacking:
+        points.setdefault(lacks(day), []).append(day.meter_point)
+    if len(item.points) == 1:
+        return next(iter(points))
+    return "; ".join(f"{lack}: {some(names, POINTS_MAX)}" for lack, names in points.items())
 
 
 def chance(history: History) -> str:
@@ -104,7 +109,7 @@ def chance(history: History) -> str:
         return "no history"
     if not history.missing_then:
         return f"never so late in {history.days} Days"
-    return f"came on {history.recovered} of {history.missing_then} such Days"
+    return f"{history.recovered} of {history.missing_then} such Days"
 
 
 def contact(item: Item, as_of: datetime) -> tuple[str, str]:
@@ -132,7 +137,7 @@ def _items(found: Chase, told: Told) -> RenderableType:
         outlook = Text(item.history.outlook, style=STYLES[item.history.outlook])
         outlook.append(f"\n{chance(item.history)}", style="dim")
         heard, failed = contact(item, found.as_of) if told.has_facts else ("not known", "not known")
-        name = Text(f"{n}. {plain(item.equipment)}").append(f"\n{plain(', '.join(item.points))}", style="dim")
+        name = Text(f"{n}. {plain(item.equipment)}").append(f"\n{plain(some(item.points, POINTS_MAX))}", style="dim")
         cost = pounds(item.charge_gbp) if item.charge_gbp else "–"
         users = Text(plain(", ".join(item.users)))
         shown.add_row(name, users, Text(plain(wants(item))), str(item.run or "–"), cost, outlook, heard, Text(plain(failed)))

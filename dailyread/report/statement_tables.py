@@ -11,11 +11,12 @@ from rich.text import Text
 
 from dailyread.report.statement import Mark, UserMonth, exact, exact_share, mark_of, reason_of
 from dailyread.report.tables import new_table, shortened
-from dailyread.report.wording import gas_day, instant, month, plain, pounds
+from dailyread.report.wording import gas_day, instant, month, plain, pounds, some
 from metering.gasday import GasDays
 
 STYLES = {Mark.BY_11: "green", Mark.FAILED: "bold black on yellow", Mark.FURTHER: "bold white on red", Mark.EXCLUDED: "cyan"}
 NAME_WIDTH_MAX = 24
+POINTS_MAX = 3
 
 
 def statements(months: Sequence[UserMonth], as_of: datetime, calendar: GasDays) -> RenderableType:
@@ -110,7 +111,9 @@ def _equipment(of: UserMonth) -> RenderableType:
     for item in of.equipment:
         money = pounds(item.gbp) if item.consecutive_days else ""
         counts = (str(item.a), str(item.b), exact_share(item.b, item.a), str(item.consecutive_days or ""), money)
-        shown.add_row(Text(plain(item.equipment)), Text(plain(", ".join(item.points))), *counts, str(item.excluded_days or ""))
+        shown.add_row(
+            Text(plain(item.equipment)), Text(plain(some(item.points, POINTS_MAX))), *counts, str(item.excluded_days or "")
+        )
     return shown
 
 
@@ -133,6 +136,6 @@ def _further(of: UserMonth) -> RenderableType:
     )  # fmt: skip
     for line in of.further:
         part = pounds(line.charge_gbp / Decimal(line.sharing))
-        missing = Text(plain(", ".join(line.missing)))
+        missing = Text(plain(some(line.missing, POINTS_MAX)))
         shown.add_row(gas_day(line.gas_day), Text(plain(line.equipment)), str(line.run), missing, str(line.sharing), part)
     return shown

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from dailyread.report.chase_tables import NO_FACTS, Told, bears, chance, chase_list, duration, headline, lacks
+from dailyread.report.chase_tables import NO_FACTS, Told, bears, chance, chase_list, duration, headline, lacks, wants
 from dailyread.report.csv_files import CHASE, chase_csv
 from dailyread.report.pages import render_chase
 from metering.chase import Chase, History, Need
@@ -52,7 +52,7 @@ def test_list_is_in_the_order_of_worth_with_its_reasons() -> None:
     assert places == [["1.", "DRE1"], ["2.", "DRE2"], ["3.", "DRE4"]]
     first = next(line for line in lines if line.startswith("1. DRE1"))
     assert first.split() == ["1.", "DRE1", "ALDER", "not", "Valid", "4", "75.00", "likely", "4", "h", "30", "min", "ago", "–"]
-    assert "came on 9 of 13" in text
+    assert "9 of 13 such Days" in text
     assert "2 (no" in text
     assert "Missing too, but left out of performance: DRE3: no access to the equipment (5.1.2)" in text
 
@@ -93,6 +93,17 @@ def test_a_source_that_ends_long_before_is_told() -> None:
 )
 def test_what_a_day_lacks(changes: dict[str, object], words: str) -> None:
     assert lacks(a_day("P", TODAY, None, **changes)) == words
+
+
+def test_many_points_that_lack_the_same_are_told_once() -> None:
+    days = stood("A", "v-", points=7)
+    lost = [
+        msgspec.structs.replace(d, end_index=None) if isinstance(d, Day) and d.gas_day == TODAY and d.meter_point < "A-5" else d
+        for d in days
+    ]
+    (item,) = chased(*lost).items
+    assert wants(item) == "no end: A-0, A-1, A-2 and 2 more; not Valid: A-5, A-6"
+    assert "A-0, A-1, A-2 and 4 more" in render_chase(chased(*lost), CALENDAR, TOLD)
 
 
 @pytest.mark.parametrize(
