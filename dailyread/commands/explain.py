@@ -20,7 +20,7 @@ from metering.facts import AnyFact, Registered
 from metering.gasday import to_us
 from metering.replay import latest_us
 from metering.rules import Rules, load
-from metering.wire import partition_of
+from metering.wire import UnknownVersion, partition_of
 from storage.fact_store import SqliteFactStore
 from storage.sqlite import StoreError
 
@@ -160,6 +160,8 @@ def _from_kafka(config: StreamConfig, meter_point: str) -> list[AnyFact]:
             if wanted[message.topic] == message.partition:
                 found = received_facts(message, config.kafka)
                 facts += [fact for fact in found if not isinstance(fact, str)]
+    except UnknownVersion as error:
+        raise Trouble(f"{error}; upgrade this program", 1) from error
     except TopicsError as error:
         raise Trouble("\n".join(error.differences), 1) from error
     except KafkaError as error:
