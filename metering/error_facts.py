@@ -26,6 +26,7 @@ from metering.wire import canonical
 
 NOTICE_DAYS = 5  # Days after that of provision, until the end of which a notice may be given (4.8.2)
 FOREVER_US = 2**62
+NEVER = -1  # before all Days
 INSPECTION_DAYS = 3  # Business Days after the notice (4.8.3(a))
 
 ErrorFact: TypeAlias = (
@@ -51,6 +52,15 @@ class DayView(NamedTuple):
 
 
 View: TypeAlias = Callable[[int, str], DayView | None]
+
+
+class Visit(NamedTuple):
+    """An inspection: when its statement was received, the Day it is about, and the Day on which it was made."""
+
+    us: int
+    fact: Inspection
+    day: int
+    on: int
 
 
 class Given(NamedTuple):
@@ -87,6 +97,9 @@ def ordinal(fact: ErrorFact) -> int:
     return fact.gas_day.toordinal()
 
 
+RANK = {kind: place for place, kind in enumerate((*ORDER, Agreement))}
+
+
 class ErrorFacts:
     """A point's facts about Daily Read Errors, each once and in order, and what the Days' notices have to do with each other.
     All is asked as of an instant, `us`: what was received by then."""
@@ -96,13 +109,25 @@ class ErrorFacts:
         received = list(_once_in_order(facts, now_us))
         self.received = [(us, fact) for us, fact in received if not isinstance(fact, EquipmentFault)]
         self._faults = [(us, fact) for us, fact in received if isinstance(fact, EquipmentFault) and fact.part == "capture"]
-        self.inspections = [(us, fact) for us, fact in self.received if isinstance(fact, Inspection)]
-        self._given = [
-            Given(us, fact, until_us)
-            for us, fact in self.received
-            if isinstance(fact, ReadErrorNotice) and (until_us := self._stands_until(us, fact)) is not None
-        ]
+        self._visits = [self._visit(us, fact) for us, fact in self.received if isinstance(fact, Inspection)]
+        self._given = list(self._not_refused())
         self.notices = [(us, notice) for us, notice, until_us in self._given if until_us == FOREVER_US]
+        self._about: dict[int, list[tuple[int, ErrorFact]]] = {}
+        for us, fact in self.received:
+            self._about.setdefault(ordinal(fact), []).append((us, fact))
+        self._given_of: dict[int, list[Given]] = {}
+        for given in self._given:
+            self._given_of.setdefault(ordinal(given.notice), []).append(given)
+        self._may_speak: dict[int, list[Visit]] = {}
+
+    def _visit(self, us: int, fact: Inspection) -> Visit:
+        return Visit(us, fact, ordinal(fact), self.days.day_of(to_us(fact.at)))
+
+    def _not_refused(self) -> Iterator[Given]:
+        for us, fact in self.received:
+            until_us = self._stands_until(us, fact) if isinstance(fact, ReadErrorNotice) else None
+            if isinstance(fact, ReadErrorNotice) and until_us is not None:
+                yield Given(us, fact, until_us)
 
     def days_of_interest(self) -> list[int]:
         """The Days of which notice was given or an adjustment agreed."""
@@ -127,18 +152,24 @@ class ErrorFacts:
         return sorted(given - taken)
 
     def events(self, day: int) -> list[tuple[int, ErrorFact | Agreement]]:
-        """What matters to a Day, in order: what is about it, and every inspection."""
-        events: list[tuple[int, ErrorFact | Agreement]] = []
-        for us, fact in self.received:
+        """What matters to a Day, in order: what is about it, and inspections that may serve it."""
+        events: list[tuple[int, ErrorFact | Agreement]] = [(visit.us, visit.fact) for visit in self._speaking(day)]
+        for us, fact in self._about[day]:
             if isinstance(fact, AdjustmentAgreed):
-                agreed = self.agreement(us, fact) if ordinal(fact) == day else None
+                agreed = self._agreement(us, fact)
                 events += [(agreed.us, agreed)] if agreed is not None else []
-            elif isinstance(fact, Inspection) or (ordinal(fact) == day and self._counts(us, fact)):
+            elif not isinstance(fact, (Inspection, ReadErrorNotice)):
                 events.append((us, fact))
-        return sorted(events, key=lambda event: (event[0], isinstance(event[1], Agreement)))
+        events += [(given.us, given.notice) for given in self._given_of.get(day, ()) if given.until_us == FOREVER_US]
+        return sorted(events, key=lambda event: (event[0], RANK[type(event[1])]))
 
-    def _counts(self, us: int, fact: ErrorFact) -> bool:
-        return not isinstance(fact, ReadErrorNotice) or (us, fact) in self.notices
+    def _speaking(self, day: int) -> list[Visit]:
+        """The inspections that may be the transporter's statement about a Day."""
+        if day not in self._may_speak:
+            self._may_speak[day] = [
+                visit for visit in self._visits if visit.day == day or (visit.day < day and (visit.on >= day or self._faults))
+            ]
+        return self._may_speak[day]
 
     def end_of_business_day(self, us: int, count: int) -> int:
         """The end of the `count`-th Business Day after the Day that holds the instant."""
@@ -146,26 +177,21 @@ class ErrorFacts:
 
     def inspection_due_us(self, us: int, notice: ReadErrorNotice) -> int:
         """When an inspection is due for a notice; one that is due already serves subsequent Days too (4.8.7)."""
+        in_order = self._last_in_order(ordinal(notice), us)
         waiting = [
             earlier_us
             for earlier_us, earlier in self._before(ordinal(notice), notice.user, us)
-            if not self._ended(ordinal(earlier), ordinal(notice), us)
-            and self.statement(ordinal(earlier), earlier.user, us) is None
+            if ordinal(earlier) > in_order and self.statement(ordinal(earlier), earlier.user, us) is None
         ]
         return self.end_of_business_day(min([us, *waiting]), INSPECTION_DAYS)
 
     def statement(self, day: int, user: str, us: int) -> Statement | None:
         """The transporter's statement about a Day: the latest for this very Day, else for an earlier one of which the User
         gave notice, where that inspection serves this Day too (4.8.7)."""
-        opened = min(given.us for given in self._given if ordinal(given.notice) == day)
-        by_then = [entry for entry in self.inspections if entry[0] <= us]
-        for stated_us, inspection in reversed(by_then):
-            if ordinal(inspection) == day and stated_us >= opened:
-                return self._statement(day, stated_us, inspection)
-        for stated_us, inspection in reversed(by_then):
-            if self._serves(day, user, stated_us, inspection, us):
-                return self._statement(day, stated_us, inspection)
-        return None
+        by_then = [visit for visit in self._speaking(day) if visit.us <= us]
+        own = [visit for visit in by_then if visit.day == day and visit.us >= self._given_of[day][0].us]
+        serving = own or [visit for visit in by_then if visit.day < day and self._serves(day, user, visit, us)]
+        return self._statement(day, serving[-1]) if serving else None
 
     def _before(self, day: int, user: str, us: int) -> list[tuple[int, ReadErrorNotice]]:
         """The User's notices of earlier Days that stood then."""
@@ -174,13 +200,13 @@ class ErrorFacts:
     def _standing(self, us: int) -> list[tuple[int, ReadErrorNotice]]:
         return [(given.us, given.notice) for given in self._given if given.us <= us <= given.until_us]
 
-    def _serves(self, day: int, user: str, stated_us: int, inspection: Inspection, us: int) -> bool:
+    def _serves(self, day: int, user: str, visit: Visit, us: int) -> bool:
         """Whether an inspection for an earlier Day was on this Day or later, or found a fault that is known to last."""
-        if not any(ordinal(inspection) == ordinal(notice) for _, notice in self._before(day, user, stated_us)):
+        if not any(visit.day == ordinal(notice) for _, notice in self._before(day, user, visit.us)):
             return False
-        if self._visited(inspection) >= day:
+        if visit.on >= day:
             return True
-        fault = None if inspection.equipment_works else self._fault_found(inspection, us)
+        fault = None if visit.fact.equipment_works else self._fault_found(visit.fact, us)
         return fault is not None and (fault.until is None or to_us(fault.until) > self.days.start_us(day))
 
     def _fault_found(self, inspection: Inspection, us: int) -> EquipmentFault | None:
@@ -189,58 +215,52 @@ class ErrorFacts:
         found = [one for one in self._faults_by(us) if one.from_ <= at and (one.until is None or at <= one.until)]
         return min(found, key=lambda fault: fault.from_, default=None)
 
-    def _ended(self, since: int, day: int, us: int) -> bool:
-        """Whether from the Day `since` on, before `day`, an inspection found the equipment in order, or it was repaired."""
-        return any(since <= self.days.day_of(in_order_us) < day for in_order_us in self._in_order(us))
-
-    def _in_order(self, us: int) -> list[int]:
-        """When the equipment was known to work: found so by an inspection, or repaired."""
-        found = [to_us(one.at) for at, one in self.inspections if at <= us and one.equipment_works]
-        return found + [to_us(fault.until) for fault in self._faults_by(us) if fault.until is not None]
+    def _last_in_order(self, day: int, us: int) -> int:
+        """The last Day before this on which the equipment was known to work: found so by an inspection, or repaired."""
+        found = [visit.on for visit in self._visits if visit.us <= us and visit.fact.equipment_works]
+        found += [self.days.day_of(to_us(fault.until)) for fault in self._faults_by(us) if fault.until is not None]
+        return max((one for one in found if one < day), default=NEVER)
 
     def _faults_by(self, us: int) -> Iterable[EquipmentFault]:
         """Faults of the part that captures the index; of one `from` the latest received counts."""
         return {fault.from_: fault for at, fault in self._faults if at <= us}.values()
 
-    def _statement(self, day: int, stated_us: int, inspection: Inspection) -> Statement:
-        estimate = inspection.volume_estimate_m3
-        if inspection.equipment_works:
-            return Statement(stated_us, inspection, True, None)
-        if ordinal(inspection) == day and estimate is not None:
-            return Statement(stated_us, inspection, False, to_litres(estimate))
-        return Statement(stated_us, inspection, self._before_the_fault(day, stated_us, inspection), None)
+    def _statement(self, day: int, visit: Visit) -> Statement:
+        estimate = visit.fact.volume_estimate_m3
+        if visit.fact.equipment_works:
+            return Statement(visit.us, visit.fact, True, None)
+        if visit.day == day and estimate is not None:
+            return Statement(visit.us, visit.fact, False, to_litres(estimate))
+        return Statement(visit.us, visit.fact, self._before_the_fault(day, visit), None)
 
-    def _before_the_fault(self, day: int, us: int, inspection: Inspection) -> bool:
+    def _before_the_fault(self, day: int, visit: Visit) -> bool:
         """Whether the Day ended before the fault began: where that is not known, half-way between the last inspection and
         this (4.8.4)."""
-        fault = self._fault_found(inspection, us)
+        fault = self._fault_found(visit.fact, visit.us)
         if fault is not None:
             return day < self.days.day_of(to_us(fault.from_))
-        visited = self._visited(inspection)
-        earlier = [to_us(one.at) for at, one in self.inspections if at <= us and self._visited(one) < visited]
-        return bool(earlier) and day < self.days.day_of((max(earlier) + to_us(inspection.at)) // 2)
-
-    def _visited(self, inspection: Inspection) -> int:
-        return self.days.day_of(to_us(inspection.at))
+        earlier = [to_us(one.fact.at) for one in self._visits if one.us <= visit.us and one.on < visit.on]
+        return bool(earlier) and day < self.days.day_of((max(earlier) + to_us(visit.fact.at)) // 2)
 
     def has_own_visit(self, day: int, inspection: Inspection) -> bool:
         """Whether the inspection was made for this Day's notices, and not for an earlier Day's."""
         noticed = {ordinal(notice) for _, notice in self.notices}
-        same = [ordinal(one) for _, one in self.inspections if one.at == inspection.at and ordinal(one) in noticed]
+        same = [visit.day for visit in self._visits if visit.fact.at == inspection.at and visit.day in noticed]
         return ordinal(inspection) == day and day == min(same)
 
     def repaired(self, since_us: int, day: int) -> bool:
         """Whether after the instant, up to the Day, the equipment was known to work."""
-        return any(since_us < us and self.days.day_of(us) <= day for us in self._in_order(self.now_us))
+        found = [to_us(visit.fact.at) for visit in self._visits if visit.fact.equipment_works]
+        found += [to_us(fault.until) for fault in self._faults_by(self.now_us) if fault.until is not None]
+        return any(since_us < us and self.days.day_of(us) <= day for us in found)
 
-    def agreement(self, us: int, fact: AdjustmentAgreed) -> Agreement | None:
+    def _agreement(self, us: int, fact: AdjustmentAgreed) -> Agreement | None:
         """What was agreed of a Day, from when on the notice of its error, or of one on an earlier Day, is there as well."""
         day = ordinal(fact)
         for from_us in [us, *(given.us for given in self._given if given.us > us)]:
+            in_order = self._last_in_order(day, from_us)
             errors = [
-                (ordinal(notice), notice.user)
-                for _, notice in self._standing(from_us)
-                if ordinal(notice) <= day and not self._ended(ordinal(notice), day, from_us)
+                (ordinal(notice), notice.user) for _, notice in self._standing(from_us) if in_order < ordinal(notice) <= day
             ]
             if errors:
                 return Agreement(from_us, to_litres(fact.volume_m3), *min(errors))

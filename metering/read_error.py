@@ -12,7 +12,7 @@ from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
 
-from metering.error_facts import Agreement, DayView, ErrorFact, ErrorFacts, View, ordinal
+from metering.error_facts import Agreement, DayView, ErrorFact, ErrorFacts, View
 from metering.error_notice import WAITING, Course, to_litres
 from metering.facts import AnyFact, EstimateAccepted, ExpertDetermination, Inspection, ReadErrorNotice, RejectionNotice
 from metering.gasday import GasDays, to_datetime
@@ -84,23 +84,23 @@ def _refusals(meter_point: str, known: ErrorFacts) -> list[ReadError]:
 
 def _day(known: ErrorFacts, day: int) -> _Day | None:
     """How the notices and agreements about a Day stand; None where there are none that count."""
-    users = [notice.user for _, notice in known.notices if ordinal(notice) == day]
-    users += [event.user for _, event in known.events(day) if isinstance(event, Agreement)]
+    events = known.events(day)
+    users = [event.user for _, event in events if isinstance(event, (ReadErrorNotice, Agreement))]
     seen = known.view(day, users[0]) if users else None
-    return None if seen is None or seen.failed_day else _Day(known, day, seen)
+    return None if seen is None or seen.failed_day else _Day(known, day, seen, events)
 
 
 class _Day:
     """A Day of which notice was given or an adjustment agreed: its Users' notices, and what is used of it."""
 
-    def __init__(self, known: ErrorFacts, day: int, seen: DayView) -> None:
+    def __init__(self, known: ErrorFacts, day: int, seen: DayView, events: list[tuple[int, ErrorFact | Agreement]]) -> None:
         self.known, self.day, self.seen = known, day, seen
         self.courses: dict[str, Course] = {}
         self.expert: ExpertDetermination | None = None
         self.agreed: Agreement | None = None
         self.substitute: Instead | None = None
         self.closed = False
-        for us, event in known.events(day):
+        for us, event in events:
             if us > seen.close_out_us:
                 self._close_out()
             self._lapse(us - 1)
@@ -114,7 +114,6 @@ class _Day:
     def _close_out(self) -> None:
         """What is known at the Exit Close-Out decides whether anything takes the place of the readings."""
         if not self.closed:
-            self._lapse(self.seen.close_out_us)
             self.substitute, self.closed = self._substitute(), True
 
     def _lapse(self, us: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from metering.facts import (
     AdjustmentAgreed,
@@ -28,6 +28,7 @@ from metering.rules import Rules
 from tests.metering.domain import DAYS, local, start
 
 DAY = "2026-01-08"
+FRIDAY = "2026-01-09 10:00"  # the Day after
 MICROSECOND = timedelta(microseconds=1)
 Received = str | datetime
 
@@ -76,6 +77,7 @@ class Errors:
         self.litres: dict[str, int] = {}
         self.failed: set[str] = set()
         self.provided: dict[str, Received | None] = {}
+        self.close_out: dict[str, Received] = {}  # of a point that became known late
         self.users: Sequence[str] = ("U", "V")
 
     def notice(self, received: Received, volume: str = "120", day: str = DAY, user: str = "U") -> None:
@@ -104,10 +106,12 @@ class Errors:
     def agreed(self, received: Received, volume: str, day: str = DAY) -> None:
         self._tell(AdjustmentAgreed, received, day, volume_m3=Decimal(volume))
 
-    def fault(self, received: Received, since: Received, until: Received | None = None) -> None:
-        """A fault of the part that captures the index."""
+    def fault(
+        self, received: Received, since: Received, until: Received | None = None, part: Literal["capture", "comms"] = "capture"
+    ) -> None:
+        """A fault of the part that captures the index, or of the other."""
         fact = EquipmentFault(
-            meter_point="MP", part="capture", from_=local(since), until=None if until is None else local(until),
+            meter_point="MP", part=part, from_=local(since), until=None if until is None else local(until),
             received_at=local(received),
         )  # fmt: skip
         self.facts.append(fact)
@@ -123,7 +127,8 @@ class Errors:
         self.facts.append(fact)
 
     def _view(self, day: int, user: str, now_us: int) -> DayView | None:
-        name, close_out_us = date.fromordinal(day).isoformat(), DAYS.exit_close_out_us(day)
+        name = date.fromordinal(day).isoformat()
+        close_out_us = to_us(local(self.close_out.get(name, start(name, 6))))
         if user not in self.users or now_us < DAYS.start_us(day):
             return None
         provided = self.provided.get(name, start(name, 1, 3600))
@@ -139,3 +144,18 @@ class Errors:
 
 def _ordinal(day: str) -> int:
     return date.fromisoformat(day).toordinal()
+
+
+def noticed(volume: str = "120", received: str = FRIDAY, rules: Rules | None = None) -> Errors:
+    """A notice about DAY, given on the Friday."""
+    errors = Errors(rules)
+    errors.notice(received, volume)
+    return errors
+
+
+def rejected(works: bool, estimate: str | None, user: str = "120", meter_works: bool = True) -> Errors:
+    """The notice, the transporter's statement on the Monday, and the User's rejection on the Tuesday."""
+    errors = noticed(user)
+    errors.inspected("2026-01-12 12:00", works=works, estimate=estimate, meter_works=meter_works)
+    errors.rejected("2026-01-13 12:00")
+    return errors

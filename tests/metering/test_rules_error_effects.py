@@ -11,17 +11,10 @@ import pytest
 
 from metering.read_error import Deemed
 from tests.metering.domain import later, local, start
-from tests.metering.errors import DAY, MICROSECOND, Errors
+from tests.metering.errors import DAY, MICROSECOND, Errors, noticed
 
-FRIDAY = "2026-01-09 10:00"
 CLOSE_OUT = start(DAY, 6)
 LATE = "2026-03-01 12:00"
-
-
-def noticed(volume: str = "120", received: str = FRIDAY) -> Errors:
-    errors = Errors()
-    errors.notice(received, volume)
-    return errors
 
 
 def faulty(estimate: str | None = "115") -> Errors:
@@ -58,6 +51,17 @@ def test_4_8_8_a_needs_an_estimate_and_not_only_acceptance() -> None:
     errors.accepted("2026-01-13 12:00")
     found = errors.at(LATE)
     assert (found.substitute(), found.revised(), found.volume()) == (None, None, "100.000")
+
+
+def test_4_8_8_a_a_final_statement_may_still_be_accepted_by_the_exit_close_out() -> None:
+    errors = faulty()  # final from the 20th on
+    errors.close_out[DAY] = "2026-01-26 05:00"  # the point became known on the 20th
+    errors.accepted("2026-01-22 12:00")
+    assert (errors.at("2026-01-21 12:00").state(), errors.at("2026-01-21 12:00").substitute()) == ("final", None)
+    found = errors.at(LATE)
+    assert (found.state(), found.substitute(), found.revised()) == ("accepted", (115_000, "4.8.8(a)"), None)
+    errors.facts.pop()
+    assert errors.at(LATE).revised() == (115_000, local("2026-01-26 05:00"))
 
 
 def test_4_8_8_b_what_was_agreed_by_the_exit_close_out_takes_the_readings_place() -> None:
@@ -332,3 +336,11 @@ def test_4_8_12_c_ii_daily_read_error_days_between_the_experts_finding_and_the_r
     not_valid = Deemed(False, "4.8.12(c)(ii)")
     assert [found.deemed(day) for day in ("2026-02-01", "2026-02-02", "2026-02-03")] == [None, not_valid, None]
     assert found.deemed("2026-02-04") == (None if valid_again else not_valid)
+
+
+def test_4_8_12_c_ii_is_not_about_a_fault_that_the_transporter_found_itself() -> None:
+    errors = faulty()
+    errors.rejected("2026-01-13 12:00")
+    errors.expert("2026-02-02 12:00", works=False, volume="118")
+    errors.notice("2026-02-04 12:00", day="2026-02-03")
+    assert errors.at(LATE).deemed("2026-02-03") is None

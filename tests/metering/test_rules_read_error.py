@@ -1,6 +1,7 @@
-"""Daily Read Error Notices from notice to settlement: what was received and when, and how the notice stands (4.8.2 to 4.8.6).
+"""Daily Read Error Notices: what was received and when, and how the notice stands (4.8.2 to 4.8.4, 4.8.6).
 
-See `errors.py` for the words. What is used of the Days, and what counts as Valid, is in `test_rules_error_effects.py`.
+See `errors.py` for the words. Who pays is in `test_rules_error_costs.py`, what is used of the Days and what counts as Valid in
+`test_rules_error_effects.py`.
 """
 
 from __future__ import annotations
@@ -11,23 +12,7 @@ import pytest
 
 from metering.rules import Rules
 from tests.metering.domain import local, start
-from tests.metering.errors import DAY, MICROSECOND, Errors
-
-FRIDAY = "2026-01-09 10:00"  # the Day after DAY
-
-
-def noticed(volume: str = "120", received: str = FRIDAY, rules: Rules | None = None) -> Errors:
-    errors = Errors(rules)
-    errors.notice(received, volume)
-    return errors
-
-
-def rejected(works: bool, estimate: str | None, user: str = "120", meter_works: bool = True) -> Errors:
-    errors = noticed(user)
-    errors.inspected("2026-01-12 12:00", works=works, estimate=estimate, meter_works=meter_works)
-    errors.rejected("2026-01-13 12:00")
-    return errors
-
+from tests.metering.errors import DAY, FRIDAY, MICROSECOND, Errors, noticed, rejected
 
 # --- 4.8.2: who may give notice, of what, until when ------------------------------------------------------------------------
 
@@ -199,6 +184,13 @@ def test_4_8_3_b_a_statement_without_its_estimate_leaves_nothing_to_accept_or_re
     assert errors.at("2026-03-02 12:00").record().due == local("2026-03-10 05:00")
 
 
+def test_4_8_3_b_an_inspection_of_another_kind_is_no_statement_about_a_later_notice() -> None:
+    errors = Errors()
+    errors.inspected("2026-01-08 12:00", works=True)  # maintenance
+    errors.notice(FRIDAY)
+    assert errors.at(FRIDAY).state() == "notice"
+
+
 def test_4_8_3_answers_before_the_statement_have_no_effect() -> None:
     errors = noticed()
     errors.accepted("2026-01-12 10:00")
@@ -248,110 +240,20 @@ def test_4_8_4_a_fault_that_is_known_to_have_begun_later() -> None:
     assert errors.at("2026-01-20 05:00").state() == "inspected"
 
 
-# --- 4.8.5: who bears the inspection's cost ---------------------------------------------------------------------------------
-
-# The readings say 100.000 m³.
-# User's estimate, equipment works, the transporter's estimate, meter works; who bears it: at once, in the end
-INSPECTION_COST = [
-    ("109.999", False, "150", True, "user", "user"),  # (a): less than 10% off
-    ("90.001", False, "50", True, "user", "user"),
-    ("109.999", False, "150", False, "user", "user"),  # (a) comes before (c)
-    ("110", False, "150", True, None, "transporter"),  # exactly 10% is not less
-    ("90", True, None, True, None, "user"),  # (b)(i)(1)
-    ("120", False, "115", True, None, "transporter"),  # (b)(i)(2)
-    ("120", True, None, False, "transporter", "transporter"),  # (c): the meter itself reads erroneously
-]
-
-
-@pytest.mark.parametrize(("user", "works", "estimate", "meter_works", "at_once", "settled"), INSPECTION_COST)
-def test_4_8_5_who_bears_the_inspection_without_a_rejection(
-    user: str, works: bool, estimate: str | None, meter_works: bool, at_once: str | None, settled: str
-) -> None:
-    for answered in (True, False):
-        errors = noticed(user)
-        errors.inspected("2026-01-12 12:00", works=works, estimate=estimate, meter_works=meter_works)
-        assert errors.at("2026-01-12 12:00").record().inspection_cost == at_once
-        if answered:
-            errors.accepted("2026-01-13 12:00")
-        assert errors.at("2026-01-20 05:00").record().inspection_cost == settled
-        assert errors.at("2026-01-20 05:00").record().expert_cost is None
-
-
-@pytest.mark.parametrize(
-    ("readings", "user", "cost"), [(0, "0", "user"), (0, "0.001", None), (-100_000, "0", None), (-1, "0", None)]
-)
-def test_4_8_5_a_ten_percent_of_the_readings_volume_whatever_that_is(readings: int, user: str, cost: str | None) -> None:
-    errors = noticed(user)
-    errors.litres[DAY] = readings
-    errors.inspected("2026-01-12 12:00", works=True)
-    assert errors.at("2026-01-12 12:00").record().inspection_cost == cost
-
-
-AFTER_REJECTION = [
-    # equipment works, transporter's estimate; expert: works, volume; User 120; what counts, inspection's and expert's cost
-    (True, None, True, "0", "100.000", "user", "user"),  # both say that it works: whatever volume is given
-    (True, None, False, "118", "118.000", "transporter", "transporter"),  # 2 from the User's, 18 from the readings'
-    (True, None, False, "104", "104.000", "user", "user"),  # nearer to the readings, which the transporter stands by
-    (True, None, False, "110", "110.000", "user", "transporter"),  # as near: closer to neither
-    (False, "112", False, "117", "117.000", "transporter", "transporter"),
-    (False, "112", False, "113", "113.000", "user", "user"),
-    (False, "112", False, "116", "116.000", "user", "transporter"),
-    (False, "112", True, "119", "119.000", "transporter", "transporter"),  # he is not asked whether it works: 4.8.6(a)(i)
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("works", "estimate", "expert", "says", "volume", "inspection", "expert_cost"), AFTER_REJECTION)
-def test_4_8_5_b_ii_and_4_8_6_b_costs_after_a_rejection(
-    works: bool, estimate: str | None, expert: bool, says: str, volume: str, inspection: str, expert_cost: str
-) -> None:
-    errors = rejected(works, estimate)
-    waiting = errors.at("2026-02-01 12:00").record()
-    assert (waiting.state, waiting.due, waiting.inspection_cost, waiting.expert_cost) == ("rejected", None, None, None)
-    errors.expert("2026-02-02 12:00", works=expert, volume=says)
-    found = errors.at("2026-02-02 12:00").record()
-    assert (found.state, str(found.volume_m3)) == ("expert", volume)
-    assert (found.inspection_cost, found.expert_cost) == (inspection, expert_cost)
-
-
-def test_4_8_5_c_and_a_hold_after_a_rejection_too() -> None:
-    assert rejected(True, None, meter_works=False).at("2026-01-13 12:00").record().inspection_cost == "transporter"
-    assert rejected(True, None, user="101").at("2026-01-13 12:00").record().inspection_cost == "user"
-
-
-@pytest.mark.parametrize(
-    ("works", "estimate", "agreed", "cost"),
-    [
-        (True, None, "118", "transporter"),
-        (True, None, "100", "user"),
-        (True, None, "104", "user"),
-        (False, "112", "117", "transporter"),
-    ],
-)
-def test_4_8_5_b_ii_agreement_after_a_rejection(works: bool, estimate: str | None, agreed: str, cost: str) -> None:
-    errors = rejected(works, estimate)
-    errors.agreed("2026-01-20 12:00", agreed)
-    found = errors.at("2026-01-20 12:00").record()
-    assert (found.state, found.volume_m3 == int(agreed), found.inspection_cost) == ("agreed", True, cost)
-    assert found.expert_cost is None
-
-
-def test_4_8_6_a_user_may_still_accept_what_it_rejected() -> None:
-    errors = rejected(False, "112")
-    errors.accepted("2026-01-14 12:00")
-    found = errors.at("2026-01-14 12:00").record()
-    assert (found.state, str(found.volume_m3), found.inspection_cost) == ("accepted", "112.000", "user")
-
-
-def test_4_8_6_an_expert_counts_only_after_a_rejection_and_may_correct_himself() -> None:
+def test_4_8_4_the_last_inspection_counts() -> None:
     errors = noticed()
-    errors.inspected("2026-01-12 12:00", works=True)
-    errors.expert("2026-01-13 12:00", works=False, volume="118")
-    assert errors.at("2026-01-20 05:00").state() == "final"
-    errors = rejected(True, None)
-    errors.expert("2026-02-02 12:00", works=False, volume="118")
-    errors.expert("2026-02-03 12:00", works=False, volume="103")
-    found = errors.at("2026-02-03 12:00").record()
-    assert (str(found.volume_m3), found.inspection_cost, found.expert_cost) == ("103.000", "user", "user")
+    for at in ("2025-11-01 11:00", "2026-01-04 11:00", "2025-12-01 11:00"):
+        errors.inspected(at, works=True, day="2026-01-01", at=at)
+    errors.inspected("2026-01-14 12:00", works=False)
+    errors.accepted("2026-01-14 13:00")
+    assert errors.at("2026-01-15 12:00").volume() == "100.000"
+
+
+def test_4_8_4_a_fault_of_what_transmits_the_index_says_nothing() -> None:
+    errors = noticed()
+    errors.fault("2026-01-12 11:30", since="2026-01-09 05:00", part="comms")
+    errors.inspected("2026-01-12 12:00", works=False)
+    assert errors.at("2026-01-20 05:00").state() == "inspected"
 
 
 # --- shared Supply Meter Points ---------------------------------------------------------------------------------------------
