@@ -93,6 +93,7 @@ class _Run:
         try:
             self._notify.ready()
             reader = patiently(self._presence, self._wait, self._open)
+            log.info("Users' files go to %s", self._config.provide.folder)
             self._serve(reader)
             self._loop(reader)
             log.info("published %d versions of files, %d provided facts", self.counts.versions, self.counts.facts)

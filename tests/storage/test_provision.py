@@ -168,7 +168,8 @@ def test_days_too_far_back_are_not_given_not_even_when_the_clock_goes_back(opene
     take(book, day(gas_day=date(2026, 1, 1), offset=2, start_index=7), at="2026-01-02T06:00")
     assert published(book, "2026-01-02T12:00") == []
     take(book, day(gas_day=date(2026, 1, 21), start_index=7), at="2026-03-02T06:00")
-    assert [each.version for each in published(book, "2026-03-02T12:00")] == [1]
+    take(book, day(gas_day=date(2026, 1, 1), offset=3, start_index=8), at="2026-01-02T06:00")
+    assert [each.file.gas_day for each in published(book, "2026-03-02T12:00")] == [date(2026, 1, 21).toordinal()]
 
 
 def test_a_clock_in_the_far_future_forgets_nothing(opened: Open) -> None:
@@ -238,9 +239,10 @@ def test_readings_withdrawn_are_given_no_more_and_later_ones_are(opened: Open) -
         meter_point="MP1", meter="M", gas_day=D8, reason="wrong meter", by="clerk",
         received_at=datetime(2026, 1, 8, 10, tzinfo=UTC),
     )  # fmt: skip
-    take(book, withdrawn, readings(20, received="2026-01-08T11:00"), at="2026-01-08T11:00")
-    (found,) = published(book, "2026-01-08T12:00")
-    assert (found.version, [line[4] for line in lines(found)]) == (2, ["20"])
+    take(book, withdrawn, at="2026-01-08T10:00")
+    assert [(each.version, lines(each)) for each in published(book, "2026-01-08T10:30")] == [(2, [])]
+    take(book, readings(20, received="2026-01-08T11:00"), at="2026-01-08T11:00")
+    assert [(each.version, lines(each)[0][4]) for each in published(book, "2026-01-08T12:00")] == [(3, "20")]
 
 
 def test_hourly_readings_go_to_those_who_asked_for_them(opened: Open) -> None:

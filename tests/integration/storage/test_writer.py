@@ -17,6 +17,7 @@ from storage.offset_index import OffsetIndex
 from tests.integration.services import GivenKafka, InfluxServer, KafkaBroker, free_port
 from tests.integration.storage.buckets import Influx, fresh_bucket
 from tests.integration.storage.ledger_cluster import LedgerCluster
+from tests.integration.stream.toy_cluster import wait_for
 from tests.storage.ledger_contract import ACTUAL, RECONCILIATION, REJECTED, TOLERANCE, changed, put, void
 
 Kafka = KafkaBroker | GivenKafka
@@ -226,13 +227,17 @@ def test_metrics_say_what_it_has_done(cluster: LedgerCluster) -> None:
     cluster.send_bytes(b"poison")
     writer = cluster.writer("--metrics", f"127.0.0.1:{port}")
     cluster.wait_for_equal()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        page = answer.read().decode()
+    wait_for(lambda: "\ndailyread_store_dead_letters_total 1\n" in _page(port), "the dead letter is with Kafka")
+    page = _page(port)
     assert "\ndailyread_store_written_total 1\n" in page
     assert "\ndailyread_store_late_total 1\n" in page
-    assert "\ndailyread_store_dead_letters_total 1\n" in page
     assert "\ndailyread_store_influxdb_away 0\n" in page
     assert writer.terminate() == 0
+
+
+def _page(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
 
 
 def _encoded(message: object) -> bytes:
