@@ -16,7 +16,7 @@ from dailyread.report.explanation_words import STATUS, Words, amount, days, inde
 from dailyread.report.wording import difference, gas_day, number, plain
 from metering.explanation import Advance, Boundary, Explanation, Origin, Run
 from metering.facts import AnyFact
-from metering.ledger import Reconciliation, Rejected
+from metering.ledger import CheckReadFound, ReadError, Reconciliation, Rejected
 
 ROWS_MOST = 40
 CHAIN_MOST = 12
@@ -32,6 +32,7 @@ def print_explanation(to: Console, explained: Explanation, zone: ZoneInfo) -> No
     page.closed_out()
     page.determined()
     page.quantity()
+    page.beside()
     page.rules()
     page.rejected()
     page.history()
@@ -254,6 +255,13 @@ class _Page:
             self.lines(
                 [f"{number(day.determined_m3)} m³ × {value} / 3.6 = {number(day.determined_kwh)} kWh, determined"], style="dim"
             )
+
+    def beside(self) -> None:
+        """Check reads and Daily Read Errors that concern the Day; what the head and the rules have is not said again."""
+        records = [record for record in self.of.records if isinstance(record, (CheckReadFound, ReadError))]
+        if records:
+            self.heading("Check reads and Daily Read Errors (M4.7, M4.8)")
+            self.lines(map(self.words.record, records))
 
     # --- rules ------------------------------------------------------------------------------------------------------
 

@@ -7,18 +7,23 @@ import pty
 import re
 import subprocess
 import sys
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from dailyread.jsonlines import read_facts
+from dailyread.report.explanation import print_explanation
+from metering.explain import explain as metering_explain
 from metering.explanation import Explanation
 from metering.facts import AnyFact, CalorificValue
 from metering.gasday import to_us
-from metering.ledger import Day
+from metering.ledger import CheckReadFound, Day, ReadError
 from metering.replay import replay
 from metering.rules import Rules
 from metering.wire import encode_frame
@@ -100,6 +105,23 @@ def test_settings_of_the_rules_count(tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text("close_out_days = 2\n")
     arguments = ("SMP-0001", "2026-01-09", "--facts", str(EXAMPLE), "--rules", str(tmp_path / "rules.toml"))
     assert "Its Exit Close-Out was 12 Jan 2026 05:00 GMT" in explain(*arguments).stdout.decode()
+
+
+def test_check_reads_and_read_errors_are_shown_beside() -> None:
+    found = metering_explain("SMP-0001", date(2026, 1, 9), example(), to_us(datetime(2026, 1, 18, tzinfo=UTC)), Rules())
+    check = CheckReadFound(
+        meter_point="SMP-0001", gas_day=date(2026, 1, 15), from_=date(2026, 1, 1), check_m3=Decimal("10.000"),
+        check_kwh=Decimal("100.000"), previous_kwh=Decimal("90.000"), difference_kwh=Decimal("-10.000"), reconciled=False,
+    )  # fmt: skip
+    error = ReadError(
+        meter_point="SMP-0001", user="Alder Gas", gas_day=date(2026, 1, 9), state="refused", due=None, volume_m3=None,
+        inspection_cost=None, expert_cost=None, refused="4.8.2",
+    )  # fmt: skip
+    to = Console(file=StringIO(), width=200)
+    print_explanation(to, msgspec.structs.replace(found, records=(check, error)), Rules().calendar().zone)
+    text = to.file.getvalue()  # type: ignore[attr-defined]
+    assert "by the meter 100.000 kWh, by the Days 90.000, difference −10.000; recorded only" in text
+    assert "Daily Read Error of Alder Gas (M4.8): refused, refused by M4.8.2" in text
 
 
 # --- from a store ---------------------------------------------------------------------------------------------------------
