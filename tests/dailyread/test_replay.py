@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dailyread.cli import main
-from dailyread.jsonlines import write_fact
+from dailyread.jsonlines import in_order, write_fact, write_record
 from metering.facts import PollFailed, ReferenceIndex
+from metering.ledger import Tolerance
 from tests.metering.domain import Site, gas_day, local
 
 KEYS = {
@@ -157,6 +159,18 @@ def test_the_records_are_sorted_by_record_point_day_kind_and_then_the_line(tmp_p
         keys.append((*fields, line.encode()))
     assert keys == sorted(keys)
     assert len(set(output)) == len(output)
+
+
+def test_a_tolerance_of_a_period_has_no_gas_day_and_comes_before_those_of_days() -> None:
+    zero = Decimal("0.000")
+    of_day = Tolerance(
+        meter_point="MP", gas_day=gas_day("2026-01-01"), check="interval_sum", a=zero, b=zero, deviation=None, within=True
+    )
+    of_period = Tolerance(
+        meter_point="MP", from_=gas_day("2026-01-01"), until=gas_day("2026-12-31"), check="check_read", a=zero, b=zero,
+        deviation=None, within=True,
+    )  # fmt: skip
+    assert in_order([of_day, of_period]) == [write_record(of_period), write_record(of_day)]
 
 
 def test_instants_are_utc_with_z_and_a_fraction_only_where_there_is_one(replay: Any) -> None:
