@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from metering.facts import AnyFact, CalorificValue, Registered, meter_point_of
 from metering.gasday import GasDays
+from metering.held import BEGINNING_US
 from metering.ledger import AnyRecord, Change, Key, Void
-from metering.point import BEGINNING_US, NeedsHistory, Point, received_us
+from metering.point import NeedsHistory, Point, received_us
 from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
 from metering.wire import identity

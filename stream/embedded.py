@@ -21,7 +21,7 @@ from metering.state import prune
 from storage.fact_store import SqliteFactStore, fact_store_path
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.sqlite import open_database
-from stream.marks import Marks
+from stream.marks import Marks, OtherRules
 from stream.processor import Processor, Slice
 
 PARTITION = 0
@@ -57,7 +57,11 @@ class EmbeddedJob:
         self._offset = self.facts.next_offset()
         if rebuild:
             self._states.clear()
-        self._processor = Processor(PARTITION, self.facts, self._states, rules)
+        try:
+            self._processor = Processor(PARTITION, self.facts, self._states, rules)
+        except OtherRules:
+            self.close()
+            raise
         if rebuild or done != self._offset:
             self._remake()
             self._processor = Processor(PARTITION, self.facts, self._states, rules)

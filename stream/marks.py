@@ -23,7 +23,7 @@ from metering.rules import Rules
 from metering.rules_digest import DIGEST_BYTES, differ_from, digest
 from metering.state import decode_state, encode_state
 
-_HEAD = struct.Struct(f">QQ{DIGEST_BYTES}s")
+_HEAD = struct.Struct(f">QqQ{DIGEST_BYTES}s")
 # Meter points have names of at most 64 characters.
 _RULES_NAME = "The rules under which states of this partition were made, by their digest: "
 
@@ -36,10 +36,16 @@ class NotOurs(ValueError):
     """The state cannot be gone on from under these rules, by this program; the message says why."""
 
 
+class Unreadable(NotOurs):
+    """Another version of the program made it, and what ledger that gave is not known."""
+
+
 class Head(NamedTuple):
-    """What a state begins with. `rebuilt_us`: when it was last asked for to make states anew; 0 where it never was."""
+    """What a state begins with. `now_us`: how late it was at the point. `rebuilt_us`: when it was last asked for to make
+    states anew; 0 where it never was."""
 
     offset: int
+    now_us: int
     rebuilt_us: int
     digest: bytes
 
@@ -68,11 +74,11 @@ class Marks:
 
     def state(self, offset: int, point: Point) -> bytes:
         """The state of a pruned point that rests on the frame at that offset."""
-        return _HEAD.pack(offset, self._rebuilt_us, self.digest) + encode_state(point)
+        return _HEAD.pack(offset, point.now_us, self._rebuilt_us, self.digest) + encode_state(point)
 
     def rules(self) -> dict[str, bytes]:
         """The rules, as they are kept among the states, before the first state that carries their digest."""
-        return {self._name: _HEAD.pack(0, 0, self.digest) + msgspec.json.encode(self._rules)}
+        return {self._name: _HEAD.pack(0, 0, 0, self.digest) + msgspec.json.encode(self._rules)}
 
     def rules_of(self, head: Head, states: Mapping[str, bytes]) -> Rules | None:
         """The rules under which a state was made; None where nothing tells them, or this program cannot read them."""
@@ -88,19 +94,10 @@ class Marks:
         try:
             point = decode_state(body, self._rules, self._days)
         except ValueError as error:
-            raise NotOurs(str(error)) from error
+            raise Unreadable(f"made by another version of this program ({error})") from error
         if head.digest != self.digest and not self._same_so_far(self.rules_of(head, states), point):
             raise NotOurs(f"made under other rules, {head.digest.hex()}")
         return point
-
-    def under_its_own_rules(self, state: bytes, states: Mapping[str, bytes]) -> Point | None:
-        """The point of a state under the rules that it was made by; None where these are not known, or it cannot be read."""
-        head, body = split(state)
-        rules = self.rules_of(head, states)
-        try:
-            return None if rules is None else decode_state(body, rules, rules.calendar())
-        except ValueError:
-            return None
 
     def follow(self, heads: Iterable[Head]) -> None:
         """Go on from states with these heads: what is written next was asked for no earlier than they were."""

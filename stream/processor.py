@@ -15,15 +15,16 @@ from typing import NamedTuple
 
 from metering.facts import AnyFact, CalorificValue, Registered, Tick, meter_point_of
 from metering.gasday import to_us
+from metering.held import BEGINNING_US
 from metering.ledger import Change
 from metering.messages import DeadLetter
-from metering.point import BEGINNING_US, NeedsHistory, Point
-from metering.replay import difference, latest_us, point_ledger, rebuilt
+from metering.point import NeedsHistory, Point
+from metering.replay import Ledger, difference, latest_us, point_ledger, rebuilt
 from metering.rules import Rules
 from metering.state import prune
 from metering.wire import NOT_A_FACT, Entry, FrameError, PackedReadings, UnknownVersion, open_frame, partition_of, read_entry
 from storage.fact_store import FactStore
-from stream.marks import Head, Marks, NotOurs, is_point, split
+from stream.marks import Head, Marks, NotOurs, Unreadable, is_point, split
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
 POINTS_CACHED = 20_000
@@ -67,12 +68,12 @@ class Processor:
     def remake(self, offset: int) -> Iterator[Slice]:
         """Make the points anew whose states other rules made, from the facts of the frames up to that offset.
 
-        The changes are what differs from the ledger that those rules gave; all of it where nothing tells them.
+        The changes are what differs from the ledger that those rules gave; all of it where that is not known.
         """
         while self._others:
-            meter_point = self._others.pop()
+            meter_point, why = self._others.popitem()
             part = Slice([], {}, [])
-            self._keep(meter_point, offset, *self._remade(meter_point, offset), part)
+            self._keep(meter_point, offset, *self._remade(meter_point, offset, why), part)
             yield part
 
     def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
@@ -174,15 +175,20 @@ class Processor:
             del self._due_of[meter_point]
             stands_at, point = self._load(meter_point)
             if stands_at < offset:
-                self._keep(meter_point, offset, point, point.advance(now_us), part)
+                try:
+                    changes = point.advance(now_us)
+                except NeedsHistory:
+                    point, changes = self._rebuild(meter_point, offset)
+                    changes += point.advance(now_us)
+                self._keep(meter_point, offset, point, changes, part)
             if len(part.states) >= WORK_A_SLICE:
                 yield part
                 part = Slice([], {}, [])
         if part.states:
             yield part
 
-    def _take_up(self) -> list[str]:
-        """Index the points whose states can be gone on from; the names of the others. OtherRules where these are to stay."""
+    def _take_up(self) -> dict[str, NotOurs]:
+        """Index the points whose states can be gone on from; why the others cannot. OtherRules where these are to stay."""
         ours: list[Head] = []
         others: dict[str, tuple[Head, NotOurs]] = {}
         for meter_point in filter(is_point, self._states):
@@ -199,18 +205,17 @@ class Processor:
                 self._index(meter_point, point)
         self._marks.follow(ours)
         self._marks.check_replaced(others.values())
-        return sorted(others, reverse=True)
+        return {meter_point: why for meter_point, (_, why) in others.items()}
 
-    def _remade(self, meter_point: str, offset: int) -> tuple[Point, list[Change]]:
+    def _remade(self, meter_point: str, offset: int, why: NotOurs) -> tuple[Point, list[Change]]:
         """The point under these rules, and what differs from the ledger under those that its state was made by."""
-        state = self._states[meter_point]
-        head, was = split(state)[0], self._marks.under_its_own_rules(state, self._states)
-        after = self._history(meter_point, offset + 1)
-        now_us, old = latest_us(after) or BEGINNING_US, {}
-        if was is not None:
+        head, after = split(self._states[meter_point])[0], self._history(meter_point, offset + 1)
+        now_us = max(head.now_us, latest_us(after) or BEGINNING_US)
+        old: Ledger = {}
+        rules = None if isinstance(why, Unreadable) else self._marks.rules_of(head, self._states)
+        if rules is not None:
             before = self._history(meter_point, head.offset + 1)
-            old = point_ledger(meter_point, before, was.now_us, was.rules, was.days)[1]
-            now_us = max(now_us, was.now_us)
+            old = point_ledger(meter_point, before, head.now_us, rules, rules.calendar())[1]
         point, new = point_ledger(meter_point, after, now_us, self.rules, self.days)
         return point, difference(old, new)
 
