@@ -105,8 +105,10 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
     whatever was rejected before: the chain with the most readings only gains by it.
     """
     day = readings.gas_day
-    book, meter = point.books.get(day), point.reference.steady_meter(day)
+    book, meter = point.books.get(day), point.reference.current
     if book is None or book.pieces or book.closed != OPEN or book.start is None or meter is None or book.withdrawn:
+        return False
+    if day < point.reference.steady_from:
         return False
     if not point.appeared(day) or day + point.rules.history_days < (point.last_day or 0):
         return False
@@ -204,8 +206,12 @@ def _standing_before(point: Point, meter: Meter, boundary: int) -> Standing | No
 
 
 def _fixed(point: Point, day: int) -> bool:
-    start = point.start(day)
-    return start is not None and start.fixed
+    """Whether what stands at the Day's start is fixed, of each meter that could be read then."""
+    start = point.begin(day)
+    if start is None or not start.fixed:
+        return False
+    end = start if day > point.reference.steady_from else point.end(day - 1)
+    return end is None or end.fixed
 
 
 def determine_around(point: Point, first: int, last: int) -> None:

@@ -27,6 +27,7 @@ from metering.wire import canonical, decode_fact
 
 OPEN, ACTUAL, DEEMED, ASSUMED, WITHDRAWN = range(5)  # WITHDRAWN: closed out as actual, on a reading withdrawn since
 NOT_DETERMINED, RESTORED, APPORTIONED, REVISED = range(4)
+NEVER = 2**62  # after all Days
 DEEMED_DAYS = 7  # the registration date and the six Days after it (4.2.6)
 
 ReferenceFact = Registered | MeterFitted | MeterRemoved | BypassUsed | EquipmentFault
@@ -40,14 +41,15 @@ class Book:
     `pieces` are the batch's facts as they came: when each was received, and its packed bytes; `withdrawn` are digests of those
     that were taken back. `batch` is what was judged of them, if it has been; `ran`, `failed` and `tolerances` outlive it.
     `places` has the standing readings of fittings and removals but those at the Day's start, by the meter and the instant.
-    `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `packed` keeps the state's bytes of a
-    Day that has not changed.
+    `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `read_l` is the volume by the readings
+    of a Day that was closed out with another in its place (4.8.8). `packed` keeps the state's bytes of a Day that has not
+    changed.
     """
 
     __slots__ = (
         "batch", "by_11", "bypass_l", "closed", "closed_l", "deemed_wh", "determined", "determined_l", "failed", "flagged",
-        "packed", "pieces", "places", "ran", "rejected", "shown", "since_us", "start", "tolerances", "valid", "valid_at_us",
-        "withdrawn",
+        "packed", "pieces", "places", "ran", "read_l", "rejected", "shown", "since_us", "start", "tolerances", "valid",
+        "valid_at_us", "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -60,6 +62,7 @@ class Book:
         self.places: dict[tuple[str, int], Standing] = {}
         self.withdrawn: frozenset[bytes] = frozenset()
         self.bypass_l = 0
+        self.read_l: int | None = None
         self.rejected: list[Rejected] = []
         self.flagged = 0
         self.closed = OPEN
@@ -112,7 +115,9 @@ class Reference:
         self.packed: bytes | None = None
         self._of_day: dict[int, Registered | None] = {}
         self._close_out_us: dict[int, int] = {}
-        self._meters: tuple[Meter, ...] | None = None
+        self.meters: tuple[Meter, ...] = ()  # in the order of their fitting
+        self.current: Meter | None = None  # the meter in place now
+        self.steady_from = NEVER  # from this Day on it has been the only one
         self._settings: tuple[Setting, ...] | None = None
 
     def take(self, fact: ReferenceFact | CalorificValue) -> bool:
@@ -133,8 +138,19 @@ class Reference:
         self.packed = None
         self._of_day.clear()
         self._close_out_us.clear()
-        self._meters = self._settings = None
+        if isinstance(fact, (MeterFitted, MeterRemoved)):
+            self.follow_meters()
+        self._settings = None
         return True
+
+    def follow_meters(self) -> None:
+        """Find the meters from the facts about them."""
+        self.meters = in_turn(self.fitted, self.removed, self.days, order)
+        self.current, self.steady_from = None, NEVER
+        if self.meters and self.meters[-1].to_us is None:
+            self.current = last = self.meters[-1]
+            day = self.days.day_of(last.from_us)
+            self.steady_from = 0 if last.number == 0 else day + (self.days.start_us(day) < last.from_us)
 
     def _take_value(self, fact: CalorificValue) -> bool:
         known = self.values.setdefault((fact.ldz, fact.gas_day.toordinal()), [])
@@ -186,20 +202,6 @@ class Reference:
         return known[-1].mj_per_m3 if known else None
 
     # --- meters -----------------------------------------------------------------------------------------------------
-
-    @property
-    def meters(self) -> tuple[Meter, ...]:
-        """The meters in the order of their fitting."""
-        if self._meters is None:
-            self._meters = in_turn(self.fitted, self.removed, self.days, order)
-        return self._meters
-
-    def steady_meter(self, day: int) -> Meter | None:
-        """The meter that has been the only one since before the Day began, and still is; None where there is none such."""
-        if not self.meters:
-            return None
-        last = self.meters[-1]
-        return last if last.to_us is None and (last.number == 0 or last.from_us <= self.days.start_us(day)) else None
 
     def meter_up_to(self, instant_us: int) -> Meter | None:
         """The meter in place until an instant."""

@@ -18,9 +18,10 @@ from metering.batch import BIT, judge_day
 from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, NOT_DETERMINED, RESTORED, WITHDRAWN, Book, Reference
 from metering.facts import AnyFact, CalorificValue, Readings, Withdrawn
 from metering.gasday import GasDays, to_us
+from metering.held import WEEK, Held
 from metering.ledger import Rejected
 from metering.meters import Meter
-from metering.point import REFERENCE, WEEK, Point, received_us
+from metering.point import REFERENCE, received_us
 from metering.read_error import Instead
 from metering.records import changes_of
 from metering.replay import FactsByPoint, Ledger, fold, once
@@ -44,7 +45,7 @@ def determine(facts: Sequence[AnyFact], as_of_us: int, rules: Rules) -> Ledger:
 
 
 class _Determination:
-    """One Supply Meter Point: what it is believed to be at one instant after the other."""
+    """One Supply Meter Held: what it is believed to be at one instant after the other."""
 
     def __init__(self, meter_point: str, facts: Sequence[AnyFact], rules: Rules, days: GasDays) -> None:
         self.meter_point, self.rules, self.days = meter_point, rules, days
@@ -87,10 +88,10 @@ class _Determination:
                 reference.take(fact)
         return reference
 
-    def _believe(self, at_us: int, closing: Iterable[int]) -> Point:
+    def _believe(self, at_us: int, closing: Iterable[int]) -> Held:
         """All that is known at an instant, judged from scratch; then the Days that are closed out at it."""
         self.now_us = at_us
-        point = Point(self.meter_point, self.rules, self.days)
+        point = Held(self.meter_point, self.rules, self.days)
         point.reference = self._reference(at_us)
         self._judge(point, self._pieces(at_us))
         point.now_us, point.review = at_us, self.review
@@ -119,7 +120,7 @@ class _Determination:
                 pieces[fact.gas_day.toordinal()].append(fact)
         return pieces
 
-    def _judge(self, point: Point, pieces: dict[int, list[Readings]]) -> None:
+    def _judge(self, point: Held, pieces: dict[int, list[Readings]]) -> None:
         """Every batch, what stands at every boundary, fitting and removal, and which Days are Valid."""
         reference = point.reference
         fixed = {day for _, place in self.fixed for day in (place.judged, place.judged + 1)}
@@ -144,7 +145,7 @@ class _Determination:
         for day, book in books.items():
             self._find_valid(point, day, book, rejected[day], flagged[day], day in spoiled)
 
-    def _stand(self, point: Point, meter: Meter) -> Stood:
+    def _stand(self, point: Held, meter: Meter) -> Stood:
         offered: dict[Place, list[Offer]] = {}
         fixed = {place: standing for (serial, place), standing in self.fixed.items() if serial == meter.serial}
         for day in point.books:
@@ -158,7 +159,7 @@ class _Determination:
         return stand(offered, fixed, None, point.reference.setting(meter))
 
     def _find_valid(
-        self, point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
+        self, point: Held, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
     ) -> None:
         judged = book.judged(day, point.reference)
         book.rejected = [*judged.rejected, *rejected]
@@ -172,7 +173,7 @@ class _Determination:
             book.flagged |= BIT[record.rule]
         self._believe_valid(day, book, point.complete(day) and not judged.spoiled and not spoiled)
 
-    def _unfix(self, point: Point) -> None:
+    def _unfix(self, point: Held) -> None:
         """What was fixed and is withdrawn now stands no more, and the Days that were closed out on it are Failed Days."""
         now = [fact for fact in self.facts if isinstance(fact, Withdrawn) and received_us(fact) == self.now_us]
         touched = {boundary(fact.gas_day.toordinal() + n, self.days) for fact in now for n in (0, 1)}
@@ -197,7 +198,7 @@ class _Determination:
             book.closed, book.closed_l, book.deemed_wh = kept.closed, kept.closed_l, kept.deemed_wh
             book.valid, book.valid_at_us, book.by_11 = kept.valid, kept.valid_at_us, kept.by_11
             book.determined, book.determined_l, book.since_us = kept.determined, kept.determined_l, kept.since_us
-            book.bypass_l = kept.bypass_l
+            book.bypass_l, book.read_l = kept.bypass_l, kept.read_l
         self.kept[day] = book
 
     def _believe_valid(self, day: int, book: Book, valid: bool) -> None:
@@ -209,13 +210,15 @@ class _Determination:
         if self.now_us <= self.days.eleven_us(day):
             book.by_11 = valid
 
-    def _close_out(self, point: Point, day: int, instead: Instead | None) -> None:
+    def _close_out(self, point: Held, day: int, instead: Instead | None) -> None:
         book = point.books.get(day)
         if book is None:
             book = point.books[day] = self.kept[day] = Book()
         litres = point.advance_l(day, day + 1) if book.valid else None
         if litres is not None:
-            book.closed, book.closed_l = ACTUAL, litres if instead is None else instead.litres
+            book.closed, book.closed_l = ACTUAL, litres
+            if instead is not None:
+                book.read_l, book.closed_l = litres, instead.litres
             book.bypass_l = self._bypass_l(point, day)
             for meter, low, high in point.spans(day, day + 1):
                 for place in (low, high):
@@ -230,7 +233,7 @@ class _Determination:
         else:
             book.closed = ASSUMED
 
-    def _bypass_l(self, point: Point, day: int) -> int:
+    def _bypass_l(self, point: Held, day: int) -> int:
         ended = [
             fact for fact in point.reference.bypasses
             if fact.at not in self.bypassed and to_us(fact.until) <= self.days.end_us(day)
@@ -238,7 +241,7 @@ class _Determination:
         self.bypassed |= {fact.at for fact in ended}
         return sum(litres_of(fact.estimated_m3) for fact in ended)
 
-    def _fill(self, point: Point) -> None:
+    def _fill(self, point: Held) -> None:
         """Volumes of Failed Days that have none yet, as far as what they rest on is known."""
         for day in sorted(point.books):
             book = point.books[day]
@@ -250,7 +253,7 @@ class _Determination:
             elif book.closed == ASSUMED and week_before is not None:
                 book.closed_l = week_before.closed_l
 
-    def _determine(self, point: Point) -> None:
+    def _determine(self, point: Held) -> None:
         """What is known by now of the Failed Days (4.4.5)."""
         found: dict[int, tuple[int, int]] = {}
         stands = [day for day in sorted(point.books) if self._bounds(point, day)]
@@ -273,7 +276,7 @@ class _Determination:
                 book.determined, book.determined_l = how, litres
                 book.since_us = None if how == NOT_DETERMINED else self.now_us
 
-    def _bounds(self, point: Point, day: int) -> bool:
+    def _bounds(self, point: Held, day: int) -> bool:
         """Whether a reading at the Day's start may bound a run of Failed Days."""
         start, before, after = point.begin(day), point.books.get(day - 1, Book()), point.books.get(day, Book())
         if start is None or point.end(day - 1) is None:

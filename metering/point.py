@@ -15,8 +15,7 @@ from datetime import datetime
 from itertools import groupby
 
 from metering.assess import assess, determine_around, extend
-from metering.batch import Batch
-from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, WITHDRAWN, Belief, Book, Reference, ReferenceFact
+from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, WITHDRAWN, Belief, Book, ReferenceFact
 from metering.facts import (
     AnyFact,
     BypassUsed,
@@ -30,18 +29,17 @@ from metering.facts import (
     Withdrawn,
 )
 from metering.gasday import GasDays, to_us
+from metering.held import WEEK, Held
 from metering.ledger import Change
 from metering.meters import Meter
 from metering.read_error import Instead
 from metering.records import changes_of
-from metering.review import CHECKS, ERRORS, Review, effects_of, review
+from metering.review import CHECKS, ERRORS, effects_of, review
 from metering.rules import Rules
-from metering.standing import NO_BATCH, Place, Standing, boundary, inside, told
-from metering.volumes import daily_share_wh, litres_of, volume_of_wh
+from metering.standing import Place, Standing, boundary, told
+from metering.volumes import litres_of
 from metering.wire import PackedReadings, canonical, encode_fact, identity, pack_readings, unpack
 
-BEGINNING_US = -(2**62)
-WEEK = 7
 REFERENCE = (Registered, MeterFitted, MeterRemoved, BypassUsed, EquipmentFault)
 
 
@@ -49,16 +47,11 @@ class NeedsHistory(Exception):
     """The facts reach behind what this point holds: make it anew from all its facts."""
 
 
-class Point:
+class Point(Held):
     """One Supply Meter Point. Not to be used after NeedsHistory was raised half-way: throw it away."""
 
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
-        self.meter_point, self.rules, self.days = meter_point, rules, days
-        self.reference = Reference(meter_point, rules, days)
-        self.books: dict[int, Book] = {}
-        self.now_us = BEGINNING_US
-        self.first_day: int | None = None  # the Days from this one
-        self.last_day: int | None = None  # to this one have appeared in the ledger
+        super().__init__(meter_point, rules, days)
         self.floor: int | None = None  # pruned: the first Day held
         self.anchor: int | None = None  # pruned: the first Day that may still change
         self.prune_from = 0  # the oldest open Day at which it is to be pruned again
@@ -66,9 +59,7 @@ class Point:
         self.settled = False  # a Day was closed out, or got its volume, at now_us itself
         self.before: dict[int, Belief] = {}  # what was believed before now_us, of the Days that changed at it
         self.bypassed: set[int] = set()  # the by-passes, by their beginning, that are part of a closed-out Day's volume
-        self.review = Review()
         self._review_due = False
-        self._touched: set[int] = set()
         self._valued: set[int] = set()  # deemed Days with a new calorific value
         self._seen: set[bytes] = set()
         self._due_us: int | None = None  # what `next_due_us` found
@@ -229,7 +220,7 @@ class Point:
         if (digest := identity(fact)) in self._seen:
             return set()
         self._seen.add(digest)
-        owners = {day: self._owner(day) for day, book in self.books.items() if book.start is not None}
+        owners = {day: self.owner(day) for day, book in self.books.items() if book.start is not None}
         self.reference.take(fact)
         if isinstance(fact, BypassUsed):
             return set()  # it counts when a Day is closed out
@@ -245,13 +236,13 @@ class Point:
         for day in self.reference.changes_of_meter():
             self.book(day)
         for day, owner in owners.items():
-            if owner != self._owner(day):
+            if owner != self.owner(day):
                 self._change_owner(day, owner)
         for ldz, day in self.reference.values:  # received before the registration: the state keeps them with the Day
             registered = self.reference.of(day)
             if registered is not None and registered.ldz == ldz:
                 self.book(day)
-        self._touched.update(self.books)
+        self.touched.update(self.books)
         return set(self.books)
 
     def _put_review(self, fact: AnyFact) -> None:
@@ -277,22 +268,13 @@ class Point:
         review(self)
         self._due_us = None
 
-    def _owner(self, day: int) -> str | None:
-        """The meter in place at the Day's start, and from then on."""
-        at_us = self.days.start_us(day)
-        return next((meter.serial for meter in self.reference.meters if meter.at(at_us)), None)
-
     def _change_owner(self, day: int, was: str | None) -> None:
         """Another meter was in place at the Day's start than we thought: what stood there was of the other."""
         book, before, at_us = self.books[day], self.book(day - 1), self.days.start_us(day)
         if book.start is not None and was is not None:
             before.places[was, at_us] = book.start
-        owner = self._owner(day)
+        owner = self.owner(day)
         book.start = None if owner is None else before.places.pop((owner, at_us), None)
-
-    def meter_reading(self, serial: str, at_us: int) -> Meter | None:
-        """The meter of that serial number that could be read at an instant."""
-        return next((meter for meter in self.reference.meters if meter.serial == serial and meter.reads(at_us)), None)
 
     def _withdraw(self, fact: Withdrawn) -> set[int]:
         """Take back the pieces of a meter's Day that were received before; the Days whose batch must be judged again."""
@@ -336,120 +318,11 @@ class Point:
         readings += [offer.reading for offer in told(meter, place, self.days)]
         return any((reading.at_us, reading.ticks) == held[:2] for reading in readings)
 
-    # --- what is held -----------------------------------------------------------------------------------------------
-
-    def book(self, day: int) -> Book:
-        """What is held of a Day, made where it is missing."""
-        book = self.books.get(day)
-        if book is None:
-            book = self.books[day] = Book()
-        return book
-
-    def start(self, day: int) -> Standing | None:
-        """The standing reading of the Day's start."""
-        book = self.books.get(day)
-        return None if book is None else book.start
-
-    def batch(self, day: int, meter: Meter) -> Batch:
-        """The meter's batch of the Day as judged."""
-        book = self.books.get(day)
-        return NO_BATCH if book is None else book.judged(day, self.reference).of.get(meter.number, NO_BATCH)
-
-    def standing(self, meter: Meter, place: Place) -> Standing | None:
-        """What stands of a meter at a boundary, its fitting or its removal."""
-        begins = place.judged + 1
-        if place.at_us == self.days.start_us(begins) and meter.at(place.at_us):
-            return self.start(begins)
-        book = self.books.get(place.judged)
-        return None if book is None else book.places.get((meter.serial, place.at_us))
-
-    def keep(self, meter: Meter, place: Place, standing: Standing) -> None:
-        """Note what stands of a meter at a boundary, its fitting or its removal."""
-        begins = place.judged + 1
-        if place.at_us == self.days.start_us(begins) and meter.at(place.at_us):
-            self.book(begins).start = standing
-        else:
-            self.book(place.judged).places[meter.serial, place.at_us] = standing
-
-    def end(self, day: int) -> Standing | None:
-        """The standing reading of the Day's end, of the meter that was in place until then."""
-        if self.reference.steady_meter(day) is not None:
-            return self.start(day + 1)
-        place = boundary(day + 1, self.days)
-        meter = self.reference.meter_up_to(place.at_us)
-        return self.start(day + 1) if meter is None else self.standing(meter, place)
-
-    def begin(self, day: int) -> Standing | None:
-        """The standing reading of the Day's beginning: of the meter in place from then on, or else until then."""
-        place = boundary(day, self.days)
-        if self.reference.steady_meter(day) is not None or self._owner(day) is not None:
-            return self.start(day)
-        meter = self.reference.meter_up_to(place.at_us)
-        return None if meter is None else self.standing(meter, place)
-
-    def spans(self, first: int, end: int) -> list[tuple[Meter, Place, Place]]:
-        """The meters in place from the start of the Day `first` to that of `end`, each from where to where. One that was
-        removed at the very start, or fitted at the very end, is among them where no other was there then."""
-        low, high = boundary(first, self.days), boundary(end, self.days)
-        found = []
-        for meter in self.reference.meters:
-            from_us = max(meter.from_us, low.at_us)
-            to_us = high.at_us if meter.to_us is None else min(meter.to_us, high.at_us)
-            at_start = to_us == low.at_us and from_us <= to_us and self._owner(first) is None
-            at_end = from_us == high.at_us and from_us <= to_us and self.reference.meter_up_to(from_us) is None
-            if from_us < to_us or at_start or at_end:
-                found.append((meter, self._place(from_us, low, high), self._place(to_us, low, high)))
-        return found
-
-    def _place(self, at_us: int, *known: Place) -> Place:
-        for place in known:
-            if place.at_us == at_us:
-                return place
-        return Place(at_us, self.days.day_of(at_us - 1))
-
-    def anchors(self, meter: Meter, day: int) -> list[Standing]:
-        """A meter's standing readings at the Day's boundaries, and at its fitting and removal on it."""
-        places = [boundary(day, self.days), *inside(meter, day, self.days), boundary(day + 1, self.days)]
-        found = [self.standing(meter, place) for place in places if meter.reads(place.at_us)]
-        return [standing for standing in found if standing is not None]
-
-    def complete(self, day: int) -> bool:
-        """Whether a reading stands at both ends of the Day, and of each meter that was in place on it."""
-        if self.reference.steady_meter(day) is not None:
-            return self.start(day) is not None and self.start(day + 1) is not None
-        return self.advance_l(day, day + 1) is not None
-
-    def faulty(self, day: int) -> bool:
-        """Whether the reading at the Day's start is of an instant at which the equipment did not capture the index."""
-        start = self.begin(day)
-        return start is not None and self.reference.faulty(start.at_us)
-
-    def bounds(self, day: int) -> bool:
-        """Whether a reading stands at the Day's start that may bound a run of Failed Days: one that the equipment took while it
-        did not capture the index only where the Day before or after did not fail (4.4.5)."""
-        if self.begin(day) is None or self.end(day - 1) is None:
-            return False
-        if not self.reference.faults or not self.faulty(day):
-            return True
-        around = [self.books.get(day - 1), self.books.get(day)]
-        return not all(book is not None and book.failed_day for book in around)
-
     def touch(self, day: int) -> None:
         """Something about the Day changed: its records are due, and its part of the state."""
         if day <= self.review.reaches:
             self._reviewed(day)
         self.show(day)
-
-    def show(self, day: int) -> None:
-        """Its records are due, and its part of the state, but nothing that check reads and read errors rest on."""
-        self._touched.add(day)
-        book = self.books.get(day)
-        if book is not None:
-            book.packed = None
-
-    def appeared(self, day: int) -> bool:
-        """Whether the Day is in the ledger yet."""
-        return self.first_day is not None and self.last_day is not None and self.first_day <= day <= self.last_day
 
     # --- time: Days begin and are closed out ------------------------------------------------------------------------
 
@@ -504,19 +377,21 @@ class Point:
         book = self.books[day]
         litres = self.advance_l(day, day + 1) if book.valid else None
         if litres is not None:
-            book.closed, book.closed_l = ACTUAL, litres if instead is None else instead.litres
+            book.closed, book.closed_l = ACTUAL, litres
+            if instead is not None:
+                book.read_l, book.closed_l = litres, instead.litres
             book.bypass_l = self._bypass_l(day)
             self._fix(day, book)
         elif self.reference.in_deemed_week(day):
             book.closed = DEEMED
-            book.deemed_wh = self._annual_share_wh(day)
+            book.deemed_wh = self.annual_share_wh(day)
         else:
             book.closed = ASSUMED
         self.touch(day)
 
     def _fix(self, day: int, book: Book) -> None:
         """Fix the readings on which the Day is closed out as actual."""
-        if self.reference.steady_meter(day) is not None:
+        if day >= self.reference.steady_from:
             for begun in (book, self.book(day + 1)):
                 if begun.start is not None:
                     begun.start = Standing(begun.start.at_us, begun.start.ticks, True)
@@ -541,7 +416,7 @@ class Point:
         """Give a closed-out Day its volume once that is known, and the Days of the weeks after that rest on it."""
         while (book := self.books.get(day)) is not None and book.closed != OPEN:
             if book.failed_day and book.closed_l is None:
-                book.closed_l = self._deemed_l(day, book.deemed_wh) if book.closed == DEEMED else self._closed_l(day - WEEK)
+                book.closed_l = self.deemed_l(day, book.deemed_wh) if book.closed == DEEMED else self._closed_l(day - WEEK)
                 if book.closed_l is None:
                     return
                 self.settled = True
@@ -553,66 +428,12 @@ class Point:
         book = self.books.get(day)
         return None if book is None else book.closed_l
 
-    def _annual_share_wh(self, day: int) -> int:
-        registered = self.reference.of(day)
-        return 0 if registered is None else daily_share_wh(registered.annual_quantity_kwh)
-
-    def _deemed_l(self, day: int, deemed_wh: int | None) -> int | None:
-        value = self.reference.calorific_value(day)
-        return None if value is None or deemed_wh is None else volume_of_wh(deemed_wh, value)
-
-    # --- volumes, and records out -----------------------------------------------------------------------------------
-
-    def advance_l(self, first: int, end: int) -> int | None:
-        """The volume that the meters measured from the start of the Day `first` to that of `end`, by the rules of the last of
-        these Days; None where a reading is missing at either end, or of a meter that was fitted or removed between."""
-        meter = self.reference.steady_meter(first)
-        if meter is not None:
-            start, stop = self.start(first), self.start(end)
-            return None if start is None or stop is None else self.volume_l(meter, start, stop, end - 1)
-        spans = self.spans(first, end)
-        if not spans or spans[0][1].at_us != self.days.start_us(first) or spans[-1][2].at_us != self.days.start_us(end):
-            return None
-        litres = 0
-        for meter, low, high in spans:
-            start, stop = self.standing(meter, low), self.standing(meter, high)
-            if start is None or stop is None:
-                return None
-            litres += self.volume_l(meter, start, stop, end - 1)
-        return litres
-
-    def volume_l(self, meter: Meter, start: Standing, end: Standing, day: int) -> int:
-        """The volume between two standing readings of a meter, by the rules of a Day."""
-        register, validation = meter.register, self.rules.of(day)
-        may_go_down = end.ticks < start.ticks and not validation.rejects("negative_advance")
-        if may_go_down and register.verdict(start.ticks, end.ticks, end.at_us - start.at_us, validation.excess_factor):
-            return register.litres(end.ticks) - register.litres(start.ticks)  # flagged, and no roll-over
-        return register.volume_l(start.ticks, end.ticks)
-
-    def value_l(self, day: int) -> int | None:
-        """The Day's volume as it is now: closed out, or by Valid readings, or what the substitution would give; without
-        what went by the by-pass."""
-        book = self.books.get(day)
-        if book is None or book.closed:
-            return None if book is None else book.closed_l
-        litres = self.advance_l(day, day + 1) if book.valid else None
-        if litres is not None:
-            return litres
-        if self.reference.in_deemed_week(day):
-            return self._deemed_l(day, self._annual_share_wh(day))
-        return self.value_l(day - WEEK)
-
-    def deemed_wh(self, day: int) -> int | None:
-        """The deemed quantity of a Day that has one (4.2.6)."""
-        book = self.books[day]
-        if book.closed:
-            return book.deemed_wh
-        return self._annual_share_wh(day) if not book.valid and self.reference.in_deemed_week(day) else None
+    # --- records out ------------------------------------------------------------------------------------------------
 
     def _changes(self) -> list[Change]:
         if self._review_due:
             self._find_review()
-        books, touched = self.books, self._touched
+        books, touched = self.books, self.touched
         due = list(touched)
         for day in due:  # what is provisional rests on the week before
             later = books.get(day + WEEK)

@@ -17,7 +17,7 @@ from metering.standing import Standing
 from metering.volumes import quantity_wh
 
 if TYPE_CHECKING:
-    from metering.point import Point
+    from metering.held import Held
 
 STATUS: dict[int, DayStatus] = {
     ACTUAL: "actual", WITHDRAWN: "actual", DEEMED: "deemed", ASSUMED: "assumed", OPEN: "provisional",
@@ -28,7 +28,7 @@ UNUSUAL_VOLUME, STUCK_REGISTER = BIT["unusual_volume"], BIT["stuck_register"]
 BOUNDARY_RULES = BIT["boundary_mismatch"] | BIT["negative_advance"] | BIT["excess_flow"]
 
 
-def changes_of(point: Point, day: int) -> list[Change]:
+def changes_of(point: Held, day: int) -> list[Change]:
     """The records of a Day as they are now, and a void for each that was there before and no longer holds."""
     book = point.books[day]
     beside: list[AnyRecord] = [*book.rejected, *book.tolerances]
@@ -47,7 +47,7 @@ def changes_of(point: Point, day: int) -> list[Change]:
     return changes
 
 
-def day_record(point: Point, day: int, book: Book) -> Day:
+def day_record(point: Held, day: int, book: Book) -> Day:
     """The `day` record."""
     reference = point.reference
     registered = reference.of(day)
@@ -90,7 +90,7 @@ def day_record(point: Point, day: int, book: Book) -> Day:
     )  # fmt: skip
 
 
-def reconciliation_record(point: Point, day: int, book: Book) -> Reconciliation | None:
+def reconciliation_record(point: Held, day: int, book: Book) -> Reconciliation | None:
     """The Failed Daily Read Reconciliation Volume of a Day that was determined (4.4.4(b)), or what its Error Revised Quantity
     makes (4.8.10)."""
     if book.determined_l is None or book.closed_l is None or book.since_us is None:
@@ -117,18 +117,18 @@ def _usual_wh(annual_quantity_kwh: Decimal, factor: Decimal) -> int:
     return limit.numerator // limit.denominator
 
 
-def _stands_still(point: Point, day: int, start: Standing, end: Standing) -> bool | None:
+def _stands_still(point: Held, day: int, start: Standing, end: Standing) -> bool | None:
     """Whether the register did not move for `stuck_days` Days up to this one, at a point that takes enough gas; None where
     that cannot be said."""
     validation = point.rules.of(day)
     first = day - validation.stuck_days + 1
-    only = point.reference.steady_meter(first)
-    if only is not None and start.ticks != end.ticks:
+    only = first >= point.reference.steady_from
+    if only and start.ticks != end.ticks:
         return False
     starts = [point.start(boundary) for boundary in range(first, day + 1)]
     if any(each is None for each in starts):
         return None
-    if only is not None:
+    if only:
         moved: bool | None = any(each is not None and each.ticks != end.ticks for each in starts)
     else:
         advance_l = point.advance_l(first, day + 1)

@@ -7,9 +7,10 @@ changed, or one of its own facts came.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
-from metering.book import ACTUAL, NOT_DETERMINED, OPEN, REVISED
+from metering.book import ACTUAL, ASSUMED, DEEMED, NOT_DETERMINED, OPEN, REVISED, WITHDRAWN
 from metering.check_periods import MeterLife, Read, Setting
 from metering.check_read import DayFound, Share, SharedSince, check_reads, keep_since, reconciliation
 from metering.facts import (
@@ -31,7 +32,7 @@ from metering.read_error import ADJUSTED_DAYS, DayView, Deemed, Effects, Instead
 from metering.volumes import quantity_wh
 
 if TYPE_CHECKING:
-    from metering.point import Point
+    from metering.held import Held
 
 CHECKS = (CheckRead, MeterErrorAdjusted)
 ERRORS = (ReadErrorNotice, Inspection, EstimateAccepted, RejectionNotice, ExpertDetermination, AdjustmentAgreed)
@@ -54,7 +55,7 @@ class Review:
         self.valid: dict[int, Deemed] = {}
         self.records: dict[int, list[AnyRecord]] = {}
 
-    def take(self, fact: AnyFact, point: Point) -> None:
+    def take(self, fact: AnyFact, point: Held) -> None:
         """Keep a fact, in the order of receipt."""
         if isinstance(fact, CHECKS):
             self.checks.append(fact)
@@ -69,7 +70,7 @@ class Review:
             self.provided[key] = min(self.provided.get(key, to_us(fact.received_at)), to_us(fact.received_at))
 
 
-def review(point: Point) -> None:
+def review(point: Held) -> None:
     """Find what check reads and read errors say as of now, and what is different of it."""
     held = point.review
     effects = effects_of(point)
@@ -95,7 +96,7 @@ def review(point: Point) -> None:
     held.records = records
 
 
-def effects_of(point: Point) -> Effects:
+def effects_of(point: Held) -> Effects:
     """What follows from the notices of read errors as of now."""
     held = point.review
     if not held.errors:
@@ -105,7 +106,7 @@ def effects_of(point: Point) -> Effects:
     )
 
 
-def _revise(point: Point, revised: dict[int, Instead]) -> None:
+def _revise(point: Held, revised: dict[int, Instead]) -> None:
     """Put the Error Revised Quantity beside the closed-out volume, or take it away (4.8.10)."""
     for day in revised.keys() | point.review.revised.keys():
         book, instead = point.books.get(day), revised.get(day)
@@ -118,18 +119,20 @@ def _revise(point: Point, revised: dict[int, Instead]) -> None:
     point.review.revised = revised
 
 
-def _view(point: Point, day: int, user: str) -> DayView | None:
+def _view(point: Held, day: int, user: str) -> DayView | None:
     registered, book = point.reference.of(day), point.books.get(day)
     if registered is None or user not in registered.users or book is None or point.days.start_us(day) > point.now_us:
         return None
-    litres = point.advance_l(day, day + 1) if book.valid or book.closed == ACTUAL else None
-    if litres is None and book.closed == ACTUAL:
-        litres = book.closed_l
-    provided_us = point.review.provided.get((day, user), book.valid_at_us)
-    return DayView(litres, book.failed_day, point.reference.close_out_us(day), provided_us)
+    if book.closed in (ACTUAL, WITHDRAWN):
+        litres = book.closed_l if book.read_l is None else book.read_l
+    else:
+        litres = point.advance_l(day, day + 1) if book.valid else None
+    published = point.rules.standard(date.fromordinal(day)).provided_by == "published"
+    provided_us = point.review.provided.get((day, user), None if published else book.valid_at_us)
+    return DayView(litres, book.closed in (DEEMED, ASSUMED), point.reference.close_out_us(day), provided_us)
 
 
-def _found(point: Point, day: int) -> DayFound | None:
+def _found(point: Held, day: int) -> DayFound | None:
     """The Day's volume and quantity as found so far, without what went by the by-pass."""
     book, value = point.books.get(day), point.reference.calorific_value(day)
     if book is None:
@@ -140,7 +143,7 @@ def _found(point: Point, day: int) -> DayFound | None:
     return DayFound(day, book.closed != OPEN, litres, wh, value)
 
 
-def _setting(point: Point) -> Setting:
+def _setting(point: Held) -> Setting:
     reference = point.reference
     lives = [
         MeterLife(

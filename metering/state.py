@@ -15,8 +15,9 @@ from metering.batch import Judged
 from metering.book import ACTUAL, Belief, Book, Reference
 from metering.facts import BypassUsed, CalorificValue, EquipmentFault, MeterFitted, MeterRemoved, Registered
 from metering.gasday import GasDays, to_datetime
+from metering.held import WEEK
 from metering.ledger import Key, Rejected, Tolerance
-from metering.point import WEEK, Point, received_us
+from metering.point import Point, received_us
 from metering.rules import Rules
 from metering.standing import Standing
 
@@ -57,6 +58,7 @@ class _More(msgspec.Struct, array_like=True, frozen=True):
     tolerances: tuple[Tolerance, ...]
     shown: tuple[Key, ...]
     bypass_l: int
+    read_l: int | None
     places: tuple[tuple[str, int, Standing], ...]  # of which meter, at which place, what stands
     withdrawn: tuple[bytes, ...]
 
@@ -146,6 +148,7 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     held = point.reference
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
+    held.follow_meters()
     actual = {book.day for book in books if book.closed == ACTUAL}
     for book in books:
         fixed = book.day in actual or book.day - 1 in actual or book.day == state.floor
@@ -160,8 +163,8 @@ def _packed_book(day: int, book: Book, point: Point) -> bytes:
     if book.rejected or book.flagged or book.tolerances or book.shown or book.deemed_wh is not None or _rare(book):
         places = tuple((*key, standing) for key, standing in book.places.items())
         more = _More(
-            book.deemed_wh, book.rejected, book.flagged, book.tolerances, tuple(sorted(book.shown)), book.bypass_l, places,
-            tuple(sorted(book.withdrawn)),
+            book.deemed_wh, book.rejected, book.flagged, book.tolerances, tuple(sorted(book.shown)), book.bypass_l, book.read_l,
+            places, tuple(sorted(book.withdrawn)),
         )  # fmt: skip
     pieces = book.pieces if book.closed != ACTUAL else ()
     values = [(received_us(value), str(value.mj_per_m3)) for value in point.reference.values_of(day)]
@@ -177,7 +180,7 @@ def _packed_book(day: int, book: Book, point: Point) -> bytes:
 
 
 def _rare(book: Book) -> bool:
-    return bool(book.bypass_l or book.places or book.withdrawn)
+    return bool(book.bypass_l or book.places or book.withdrawn) or book.read_l is not None
 
 
 def _keep_values(reference: Reference, book: _BookState) -> None:
@@ -205,7 +208,7 @@ def _book(state: _BookState, fixed: bool) -> Book:
         more = state.more
         book.deemed_wh, book.rejected, book.flagged = more.deemed_wh, more.rejected, more.flagged
         book.tolerances, book.shown = more.tolerances, frozenset(more.shown)
-        book.bypass_l, book.withdrawn = more.bypass_l, frozenset(more.withdrawn)
+        book.bypass_l, book.read_l, book.withdrawn = more.bypass_l, more.read_l, frozenset(more.withdrawn)
         book.places = {(meter, place): standing for meter, place, standing in more.places}
     if not book.pieces:  # of a Day closed out as actual they were left behind
         book.batch = Judged({}, (), book.ran, book.failed, book.tolerances)
