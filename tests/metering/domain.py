@@ -195,6 +195,23 @@ def a_week_read(**more: Any) -> Site:
     return site
 
 
+EXCHANGED_AT = "2026-01-08 14:00"
+
+
+def exchanged(
+    *, removed: str | datetime = EXCHANGED_AT, fitted: str | datetime = EXCHANGED_AT, removal: int = 680, fitting: int = 5,
+    known: str | None = None, **register: Any,
+) -> Site:  # fmt: skip
+    """After a week that was read, M (at 620 on 8 January) is removed and N fitted, and what N shows at the end of the 8th and
+    of the 9th is read in time."""
+    site = a_week_read()
+    site.remove(removed, removal, known=known)
+    site.fit(fitted, fitting, known=known, **register)
+    site.index(start("2026-01-09"), 25, "2026-01-08", received="2026-01-09 06:00", meter="N")
+    site.read("2026-01-09", [25, 60], meter="N")
+    return site
+
+
 class View:
     """A ledger, to look up what a test asks for."""
 

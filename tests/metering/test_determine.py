@@ -60,3 +60,14 @@ def test_what_is_closed_out_never_changes(seed: int) -> None:
                 assert later.status == record.status
                 assert record.volume_m3 in (None, later.volume_m3)
         earlier = ledger
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 2**32))
+def test_over_many_months_the_engine_agrees_with_the_specification_in_any_order(seed: int) -> None:
+    dice = random.Random(seed)
+    facts = Scenario(dice, days=100).facts
+    now_us, rules = to_us(as_of(dice, facts)), some_rules(dice, facts)
+    specified = determine(facts, now_us, rules)
+    assert differences(specified, replay(facts, now_us, rules)) == []
+    assert differences(specified, shuffled(facts, now_us, rules, seed)) == []

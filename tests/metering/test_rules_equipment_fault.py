@@ -51,6 +51,7 @@ def test_4_4_5b_readings_of_a_capture_fault_neither_restore_nor_split() -> None:
     view = site.ledger()
     assert (view.how(DAY, 4), view.determined(DAY, 4)) == (["apportioned"] * 4, SHARED)
     assert [view.day(later(DAY, n)).ratchet_day for n in range(4)] == [False] * 4
+    assert [view.day(later(DAY, n)).valid for n in range(4)] == [True] * 4  # the readings stand, they are only not used
     assert view.final(DAY, 4) == "48.000"
 
 
