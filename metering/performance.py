@@ -15,11 +15,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, NamedTuple, TypeAlias
 
-from metering.facts import AnyFact, Excluded, Provided, Registered
+from metering.facts import AnyFact, CalorificValue, Excluded, Provided, ReadErrorNotice, Registered, meter_point_of
 from metering.gasday import GasDays, to_us
 from metering.ledger import AnyRecord, Day, Performance
 from metering.point import received_us
-from metering.replay import once
+from metering.replay import FactsByPoint, once, point_ledger
+from metering.review import effects_of
 from metering.rules import Rules, Standard
 from metering.wire import canonical
 
@@ -115,8 +116,12 @@ def statement_lines(
     facts: Iterable[AnyFact], ledger: Iterable[AnyRecord], as_of_us: int, rules: Rules, *, user: str | None = None,
     read_errors: ReadErrors | None = None,
 ) -> Iterator[StatementLine]:  # fmt: skip
-    """Every Day whose 11:00 has passed, of every item of every User (or of one), by User, equipment and Day."""
-    known = _Known(facts, as_of_us, rules, read_errors or {})
+    """Every Day whose 11:00 has passed, of every item of every User (or of one), by User, equipment and Day. What 4.8.12 makes
+    of readings is found from the facts, where it is not given."""
+    facts = list(facts)
+    if read_errors is None:
+        read_errors = of_read_errors(facts, as_of_us, rules)
+    known = _Known(facts, as_of_us, rules, read_errors)
     known.take_days(record for record in ledger if isinstance(record, Day))
     served: defaultdict[tuple[str, str], list[_Point]] = defaultdict(list)
     for _, point in sorted(known.points.items()):
@@ -125,6 +130,18 @@ def statement_lines(
     for key in sorted(served):
         if user is None or key[0] == user:
             yield from _lines(*key, served[key], known)
+
+
+def of_read_errors(facts: Iterable[AnyFact], as_of_us: int, rules: Rules) -> ReadErrors:
+    """What Daily Read Errors make of readings, as of an instant (4.8.12). The points concerned, few, are gone through again."""
+    facts, days = list(facts), rules.calendar()
+    concerned = {fact.meter_point for fact in facts if isinstance(fact, ReadErrorNotice) and received_us(fact) <= as_of_us}
+    known = FactsByPoint(fact for fact in facts if meter_point_of(fact) in concerned or isinstance(fact, CalorificValue))
+    found: dict[tuple[str, int], bool] = {}
+    for meter_point in sorted(concerned):
+        point, _ = point_ledger(meter_point, known.concerning(meter_point), as_of_us, rules, days)
+        found |= {(meter_point, day): deemed.valid for day, deemed in effects_of(point).valid.items()}
+    return found
 
 
 def summed(lines: Iterable[StatementLine], rules: Rules) -> list[Performance]:

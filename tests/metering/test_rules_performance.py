@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from decimal import Decimal
 
 import pytest
 
-from metering.facts import Readings
+from metering.facts import Inspection, ReadErrorNotice, Readings
 from metering.gasday import to_us
 from metering.performance import statement
 from metering.replay import replay
@@ -359,6 +360,22 @@ def test_5_2_2_no_shortfall_where_the_standard_is_met_with_readings_deemed_valid
     area = an_area(".xxxxx" + "." * 14, "." * 20)
     found = area.january("2026-01-21 11:00", read_errors=read_errors(d03=True, d04=True, d05=True, d06=True))
     assert (found.a, found.b, found.met, found.consecutive_days, found.shortfall) == (40, 39, True, 1, 0)
+
+
+def test_4_8_12a_what_daily_read_errors_make_of_readings_is_found_from_the_facts() -> None:
+    """The readings of the 3rd count until an inspection after the User's notice finds that the equipment does not work."""
+    area = an_area("......")
+    notice = ReadErrorNotice(
+        meter_point="MP", user="U", gas_day=date(2026, 1, 3), volume_estimate_m3=Decimal(2),
+        received_at=local("2026-01-05 12:00"),
+    )  # fmt: skip
+    inspection = Inspection(
+        meter_point="MP", gas_day=date(2026, 1, 3), at=local("2026-01-06 10:00"), equipment_works=False, reed_switch_works=True,
+        meter_works=True, received_at=local("2026-01-06 12:00"),
+    )  # fmt: skip
+    area.facts += [notice, inspection]
+    assert [area.january(f"2026-01-{now}").b for now in ("05 11:59", "06 11:59", "06 12:00")] == [4, 5, 4]
+    assert [line.in_b for line in area.lines("2026-01-07 11:00")] == [True, True, False, True, True, True]
 
 
 def test_4_8_12_does_not_bring_back_what_is_left_out() -> None:
