@@ -41,41 +41,36 @@ class Book:
     `pieces` are the batch's facts as they came: when each was received, and its packed bytes; `withdrawn` are digests of those
     that were taken back. `batch` is what was judged of them, if it has been; `ran`, `failed` and `tolerances` outlive it.
     `places` has the standing readings of fittings and removals but those at the Day's start, by the meter and the instant.
-    `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `read_l` is the volume by the readings
-    of a Day that was closed out with another in its place (4.8.8). `packed` keeps the state's bytes of a Day that has not
-    changed.
+    `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `read_l` is the volume by the
+    readings of a Day that was closed out with another in its place (4.8.8). `packed` keeps the state's bytes of a Day that has
+    not changed.
     """
 
-    __slots__ = (
-        "batch", "by_11", "bypass_l", "closed", "closed_l", "deemed_wh", "determined", "determined_l", "failed", "flagged",
-        "packed", "pieces", "places", "ran", "read_l", "rejected", "shown", "since_us", "start", "tolerances", "valid",
-        "valid_at_us", "withdrawn",
-    )  # fmt: skip
+    batch: Judged | None = None
+    ran: int = 0
+    failed: int = 0
+    tolerances: tuple[Tolerance, ...] = ()
+    start: Standing | None = None
+    withdrawn: frozenset[bytes] = frozenset()
+    bypass_l: int = 0
+    read_l: int | None = None
+    flagged: int = 0
+    closed: int = OPEN
+    closed_l: int | None = None
+    deemed_wh: int | None = None
+    valid: bool = False
+    valid_at_us: int | None = None
+    by_11: bool = False
+    determined: int = NOT_DETERMINED
+    determined_l: int | None = None
+    since_us: int | None = None
+    shown: frozenset[Key] = frozenset()  # the records of the Day that were given out, but for the `day` record
+    packed: bytes | None = None
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes]] = []
-        self.batch: Judged | None = None
-        self.ran = 0
-        self.failed = 0
-        self.tolerances: tuple[Tolerance, ...] = ()
-        self.start: Standing | None = None
         self.places: dict[tuple[str, int], Standing] = {}
-        self.withdrawn: frozenset[bytes] = frozenset()
-        self.bypass_l = 0
-        self.read_l: int | None = None
         self.rejected: list[Rejected] = []
-        self.flagged = 0
-        self.closed = OPEN
-        self.closed_l: int | None = None
-        self.deemed_wh: int | None = None
-        self.valid = False
-        self.valid_at_us: int | None = None
-        self.by_11 = False
-        self.determined = NOT_DETERMINED
-        self.determined_l: int | None = None
-        self.since_us: int | None = None
-        self.shown: frozenset[Key] = frozenset()  # the records of the Day that were given out, but for the `day` record
-        self.packed: bytes | None = None
 
     def belief(self) -> Belief:
         """What is believed of the Day: remembered once an instant, so that `since` and `valid_at` are right."""
@@ -113,6 +108,8 @@ class Reference:
         self.faults: list[EquipmentFault] = []
         self.values: dict[tuple[str, int], list[CalorificValue]] = {}
         self.packed: bytes | None = None
+        self.registered: int | None = None  # the registration date: the smallest Gas Day that was registered
+        self._exit_of: dict[int, int] = {}  # the Exit Close-Out of the Day that holds an instant
         self._of_day: dict[int, Registered | None] = {}
         self._close_out_us: dict[int, int] = {}
         self.meters: tuple[Meter, ...] = ()  # in the order of their fitting
@@ -127,6 +124,7 @@ class Reference:
         if isinstance(fact, Registered):
             self.registrations.append(fact)
             self.registrations.sort(key=lambda each: (each.gas_day, *order(each)))
+            self.registered = self.registrations[0].gas_day.toordinal()
         elif isinstance(fact, MeterFitted):
             self.fitted.append(fact)
         elif isinstance(fact, MeterRemoved):
@@ -170,11 +168,6 @@ class Reference:
         registered = self.of(day)
         return self.values.get((registered.ldz, day), []) if registered is not None else []
 
-    @property
-    def registered(self) -> int | None:
-        """The registration date: the smallest Gas Day that was registered."""
-        return self.registrations[0].gas_day.toordinal() if self.registrations else None
-
     def of(self, day: int) -> Registered | None:
         """Users, LDZ, Annual Quantity and equipment on a Day."""
         if day not in self._of_day:
@@ -186,15 +179,19 @@ class Reference:
         """When the Day is closed out: its Exit Close-Out, or that of the Day in which we came to know of it, the later."""
         known = self._close_out_us.get(day)
         if known is None:
-            known_us = min(
-                to_us(each.received_at)
-                for each in self.registrations
-                if each.gas_day.toordinal() <= day and each.received_at is not None
-            )
-            days = self.days
-            known = max(days.exit_close_out_us(day), days.exit_close_out_us(days.day_of(known_us)))
-            self._close_out_us[day] = known
+            known = self._close_out_us[day] = max(self.days.exit_close_out_us(day), self._known_close_out_us(day))
         return known
+
+    def _known_close_out_us(self, day: int) -> int:
+        """The Exit Close-Out of the Day in which we came to know of the Day's registration."""
+        known_us = min(
+            to_us(each.received_at)
+            for each in self.registrations
+            if each.gas_day.toordinal() <= day and each.received_at is not None
+        )
+        if known_us not in self._exit_of:
+            self._exit_of[known_us] = self.days.exit_close_out_us(self.days.day_of(known_us))
+        return self._exit_of[known_us]
 
     def calorific_value(self, day: int) -> Decimal | None:
         """The calorific value of the Day's LDZ, MJ/m³, as last received; None where none was."""

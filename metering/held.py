@@ -82,9 +82,9 @@ class Held:
 
     def begin(self, day: int) -> Standing | None:
         """The standing reading of the Day's beginning: of the meter in place from then on, or else until then."""
-        place = boundary(day, self.days)
         if day >= self.reference.steady_from or self.owner(day) is not None:
             return self.start(day)
+        place = boundary(day, self.days)
         meter = self.reference.meter_up_to(place.at_us)
         return None if meter is None else self.standing(meter, place)
 

@@ -340,7 +340,7 @@ class Point(Held):
             self.settled = True
             del self.open_days[: len(closing)]
             closing.sort()
-            substitutes = effects_of(self).substitutes
+            substitutes = effects_of(self).substitutes if self.review.errors else {}
             for day in closing:
                 self._close_out(day, substitutes.get(day))
             failed = [day for day in closing if self.books[day].failed_day]

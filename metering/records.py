@@ -37,7 +37,8 @@ def changes_of(point: Held, day: int) -> list[Change]:
         changes.append(day_record(point, day, book))
         if book.determined_l is not None and (reconciliation := reconciliation_record(point, day, book)) is not None:
             beside.append(reconciliation)
-    beside += point.review.records.get(day, ())
+    if point.review.records:
+        beside += point.review.records.get(day, ())
     if beside or book.shown:
         keys = frozenset(record.key() for record in beside)
         gone = sorted(book.shown - keys)
@@ -52,7 +53,11 @@ def day_record(point: Held, day: int, book: Book) -> Day:
     reference = point.reference
     registered = reference.of(day)
     assert registered is not None
-    start, end = point.begin(day), point.end(day)
+    if day >= reference.steady_from:
+        after = point.books.get(day + 1)
+        start, end = book.start, None if after is None else after.start
+    else:
+        start, end = point.begin(day), point.end(day)
     actual = book.valid if book.closed == OPEN else book.closed == ACTUAL
     litres = book.closed_l if book.closed else point.value_l(day)
     if book.bypass_l and litres is not None:
@@ -64,7 +69,8 @@ def day_record(point: Held, day: int, book: Book) -> Day:
         quantity = quantity_wh(litres, value)
     ran, failed = book.ran, book.failed | book.flagged
     if start is not None and end is not None:
-        still = _stands_still(point, day, start, end)
+        moved = start.ticks != end.ticks and day >= reference.steady_from
+        still = False if moved else _stands_still(point, day, start, end)
         if still is not None:
             ran |= STUCK_REGISTER
             failed |= STUCK_REGISTER if still else 0
@@ -123,8 +129,6 @@ def _stands_still(point: Held, day: int, start: Standing, end: Standing) -> bool
     validation = point.rules.of(day)
     first = day - validation.stuck_days + 1
     only = first >= point.reference.steady_from
-    if only and start.ticks != end.ticks:
-        return False
     starts = [point.start(boundary) for boundary in range(first, day + 1)]
     if any(each is None for each in starts):
         return None

@@ -146,6 +146,8 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     point.settled, point.before, point.bypassed = state.settled, state.before, state.bypassed
     point.review.reaches, point.review.due_us = state.reaches, state.review_due_us
     held = point.reference
+    if reference.registrations:
+        held.registered = reference.registrations[0].gas_day.toordinal()
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
     held.follow_meters()
@@ -167,7 +169,8 @@ def _packed_book(day: int, book: Book, point: Point) -> bytes:
             places, tuple(sorted(book.withdrawn)),
         )  # fmt: skip
     pieces = book.pieces if book.closed != ACTUAL else ()
-    values = [(received_us(value), str(value.mj_per_m3)) for value in point.reference.values_of(day)]
+    known = point.reference.values_of(day)
+    values = [(received_us(value), str(value.mj_per_m3)) for value in known] if known else ()
     start: tuple[int, ...] | None = None
     if book.start is not None:
         before = point.books.get(day - 1)
