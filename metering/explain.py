@@ -42,7 +42,7 @@ def explain(meter_point: str, gas_day: date, facts: Iterable[AnyFact], as_of_us:
         pieces=tuple(pieces(evidence, day)), rejected=tuple(rejections(evidence, day)),
         rules=tuple(rules(evidence, day, record)), origins=chain, determination=determined, quantity=values,
         records=tuple(_beside(evidence, day)),
-        history=tuple(history(evidence, day, steps, None if determined is None else determined.run)),
+        history=tuple(history(evidence, day, steps, None if determined is None else determined.run, chain[0].bypass)),
         prospects=tuple(prospects(evidence, day, record, chain, determined, values)),
         provided=tuple(fact for fact in about if isinstance(fact, Provided)), facts=tuple(about),
         run_facts=tuple(_of_the_run(evidence, day, determined)),

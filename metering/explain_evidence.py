@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from metering.facts import (
     AnyFact,
-    BypassUsed,
     CalorificValue,
     EquipmentFault,
     MeterFitted,
@@ -177,12 +176,6 @@ class Evidence:
         return any(
             to_us(fact.from_) <= at_us and (fact.until is None or at_us < to_us(fact.until)) for fact in self.capture_faults()
         )
-
-    def bypass(self, day: int) -> list[BypassUsed]:
-        """What went by the by-pass and was known by the Day's close-out, ended by its end; the latest first (2.4.4(c))."""
-        by_us, end_us = min(self.as_of_us, self.close_out_us(day)), self.days.end_us(day)
-        latest = {fact.at: fact for fact in self.of(BypassUsed) if received_us(fact) <= by_us}
-        return sorted((fact for fact in latest.values() if to_us(fact.until) <= end_us), key=lambda each: each.at, reverse=True)
 
 
 def latest_by(values: list[CalorificValue], by_us: int) -> CalorificValue | None:

@@ -56,12 +56,17 @@ def drive(evidence: Evidence, day: int) -> list[Step]:
     return recorder.steps
 
 
-def history(evidence: Evidence, day: int, steps: Sequence[Step], run: Run | None) -> Iterator[Moment]:
-    """The steps that changed the Day, and those at which something about it, or what bounds its run, was received."""
+def history(
+    evidence: Evidence, day: int, steps: Sequence[Step], run: Run | None, bypass: Sequence[BypassUsed]
+) -> Iterator[Moment]:
+    """The steps that changed the Day, and those at which something about it was received, or what bounds its run, or the
+    by-passes that are part of its volume."""
     bounds = () if run is None else (run.first.toordinal(), run.last.toordinal() + 1)
     for step in steps:
         about = tuple(
-            fact for fact in step.facts if is_about(fact, day, evidence) or any(_reads(fact, each, evidence) for each in bounds)
+            fact
+            for fact in step.facts
+            if is_about(fact, day, evidence) or fact in bypass or any(_reads(fact, each, evidence) for each in bounds)
         )
         if step.changes or about:
             by_itself = any(each.gas_day.toordinal() == day for each in step.deadlines)

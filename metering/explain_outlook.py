@@ -20,7 +20,7 @@ def prospects(
     """What would change the Day, what is nearest in time first."""
     if not record.closed_out:
         yield from _while_open(evidence, day, record)
-    elif determined is None or determined.run is None:
+    elif determined is None or determined.run is None:  # read, or revised by a Daily Read Error
         yield _prospect("fixed", "4.4.1")
     else:
         yield from _after_failure(evidence, day, record, determined.run)

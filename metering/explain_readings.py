@@ -66,13 +66,11 @@ def _source(piece: Readings, at: datetime, number: int, pieces: int) -> Source:
 
 def _meters_saying(evidence: Evidence, boundary: int, index: int) -> Iterator[Source]:
     """Fittings and removals that count for the boundary and show the index."""
-    boundary_us = evidence.days.start_us(boundary)
     for meter in evidence.meters():
-        fitted = evidence.fitting(meter)
-        if (meter.from_us, meter.fitting.ticks) == (boundary_us, index):
-            yield _of_meter(fitted, "meter_fitted")
+        if meter.fitting.ticks == index and evidence.near_boundary(meter.from_us, boundary):
+            yield _of_meter(evidence.fitting(meter), "meter_fitted")
     for fact in evidence.of(MeterRemoved):
-        if (to_us(fact.at), fact.index) == (boundary_us, index):
+        if fact.index == index and evidence.near_boundary(to_us(fact.at), boundary):
             yield _of_meter(fact, "meter_removed")
 
 

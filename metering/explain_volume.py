@@ -6,18 +6,19 @@ to the ledger's figure. Sources: M1.4.4, 2.4.4(c), 4.2.6, 4.3, 4.4.2, 4.4.5; the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime
 from decimal import Decimal
 
 from metering.explain_evidence import Evidence, latest_by
 from metering.explain_readings import boundary
 from metering.explanation import Advance, Determination, Origin, Quantity, Run, Share
 from metering.facts import BypassUsed
-from metering.gasday import to_datetime
+from metering.gasday import to_datetime, to_us
 from metering.ledger import Day
 from metering.meters import Meter
-from metering.volumes import apportion, daily_share_wh, volume_of_wh
+from metering.point import received_us
+from metering.volumes import apportion, daily_share_wh, litres_of, volume_of_wh
 
 WEEK = 7
 MILLI = Decimal("0.001")
@@ -68,27 +69,46 @@ def _measured(evidence: Evidence, day: int, record: Day) -> Origin:
         read, by_us = evidence.closed_out[day], evidence.close_out_us(day)
     found = advances(evidence, day, day + 1, (read.start_index, read.end_index), by_us)
     volume_m3 = sum((each.volume_m3 for each in found), Decimal(0))
-    bypass: tuple[BypassUsed, ...] = ()
-    if record.volume_m3 is not None and record.volume_m3 != volume_m3:
-        bypass = _bypass_of(evidence, day, record.volume_m3 - volume_m3)
-    volume_m3 += sum((each.estimated_m3 for each in bypass), Decimal(0))
+    bypass = bypass_of(evidence, day)
+    volume_m3 += _estimated_m3(bypass)
     return _made(record, "4.3", bool(found) and volume_m3 == record.volume_m3, advances=tuple(found), bypass=bypass)
 
 
 def _by_bypass(evidence: Evidence, day: int, record: Day) -> Decimal:
     """What the by-pass adds to a Day that is actual."""
-    bypass = _measured(evidence, day, record).bypass if record.status == "actual" else ()
-    return sum((each.estimated_m3 for each in bypass), Decimal(0))
+    return _estimated_m3(bypass_of(evidence, day)) if record.status == "actual" else Decimal(0)
 
 
-def _bypass_of(evidence: Evidence, day: int, volume_m3: Decimal) -> tuple[BypassUsed, ...]:
-    """The estimates that make up what a Day has beyond its advance; none where they do not make up exactly that."""
-    found: list[BypassUsed] = []
-    for fact in evidence.bypass(day):
-        found.append(fact)
-        if sum((each.estimated_m3 for each in found), Decimal(0)).quantize(MILLI) == volume_m3:
-            return tuple(reversed(found))
-    return ()
+def _estimated_m3(bypass: Iterable[BypassUsed]) -> Decimal:
+    return sum((litres_of(each.estimated_m3) for each in bypass), 0) * MILLI
+
+
+def bypass_of(evidence: Evidence, day: int) -> tuple[BypassUsed, ...]:
+    """The estimates that are part of the Day's volume: of those received by its close-out the ones that no earlier Day has
+    taken (2.4.4(c))."""
+    if day not in evidence.closed_out:
+        return ()
+    latest: dict[datetime, BypassUsed] = {}
+    first_us: dict[datetime, int] = {}
+    for fact in evidence.of(BypassUsed):
+        if received_us(fact) <= evidence.close_out_us(day):
+            latest[fact.at] = fact
+            first_us.setdefault(fact.at, received_us(fact))
+    return tuple(
+        fact for at, fact in latest.items()
+        if to_us(fact.until) <= evidence.days.end_us(day) and not _taken(evidence, day, to_us(fact.until), first_us[at])
+    )  # fmt: skip
+
+
+def _taken(evidence: Evidence, day: int, until_us: int, received: int) -> bool:
+    """Whether a Day closed out before this one, as actual and after the estimate was received, ends at or after what it is
+    for."""
+    mine = (evidence.close_out_us(day), day)
+    return any(
+        record.status == "actual" and evidence.days.end_us(other) >= until_us
+        and received <= evidence.close_out_us(other) and (evidence.close_out_us(other), other) < mine
+        for other, record in evidence.closed_out.items()
+    )  # fmt: skip
 
 
 def _deemed(evidence: Evidence, day: int, record: Day) -> Origin:
@@ -143,8 +163,10 @@ def determination(evidence: Evidence, day: int) -> Determination | None:
     record = evidence.day(day)
     if record is None or not _failed(evidence, record):
         return None
-    run = _run(evidence, day)
     status = record.determined_status
+    if status == "revised":  # not by readings: by what a Daily Read Error put in their place
+        return Determination(status=status, clause=CLAUSES[status], run=None, accounted=True)
+    run = _run(evidence, day)
     shares = [share for share in run.shares if share.gas_day == record.gas_day]
     if status == "apportioned":
         accounted = all(share.determined_m3 == expected for share, expected in zip(run.shares, _expected(run), strict=True))

@@ -131,6 +131,8 @@ class _Page:
         at = boundary.said_by[0].at if boundary.said_by else boundary.at
         stands = "no standing reading" if boundary.index is None else f"index {boundary.index:,}"
         self.lines([f"{side:<5} {self.words.at(at)}  {stands}"])
+        if boundary.index is not None and not boundary.said_by:
+            self.lines(["      none of the readings that count now says so by itself: see the history below"], style="dim")
         for n, source in enumerate(boundary.said_by):
             self.lines([f"      {'also ' if n else ''}{self.words.source(source)}"], style="dim")
 
@@ -193,7 +195,10 @@ class _Page:
             less = ", without what went by the by-pass" if by_bypass else ""
             yield f"the closed-out volume of a week before, {gas_day(origin.rests_on)}{less}"
         if not origin.accounted:
-            yield "These steps do not lead to exactly this volume; the ledger's own stands. See the history below."
+            yield (
+                "These steps do not lead to exactly this volume. The ledger's stands: what a Daily Read Error puts in place of "
+                "readings (M4.8), for example, is in the history below."
+            )
 
     def _received(self, fact: object) -> str:
         return self.words.at(fact.received_at)  # type: ignore[attr-defined]
@@ -207,9 +212,12 @@ class _Page:
 
     def determined(self) -> None:
         found = self.of.determination
-        if found is None or found.run is None:
+        if found is None:
             return
         self.heading("What was determined later (M4.4.5)" if found.status else "Not determined yet (M4.4.5)")
+        if found.run is None:
+            self.lines([f"A Daily Read Error put this in place of its readings (M{found.clause}): see the history below."])
+            return
         run = found.run
         if found.status == "apportioned" or (found.status is None and run.first != run.last):
             self._run(run)

@@ -146,13 +146,14 @@ class Words:
         said: list[str] = []
         rejected: dict[tuple[str, str], list[RecordChange]] = {}
         for change in moment.changes:
-            after = change.after
-            if isinstance(after, Rejected) and after.at is not None:
-                rejected.setdefault((after.rule, after.clause), []).append(change)
+            record = change.after or change.before
+            if isinstance(record, Rejected) and record.at is not None:
+                how = "rejected" if change.after is not None else "no longer rejected"
+                rejected.setdefault((how, record.rule), []).append(change)
             else:
                 said += self._change(change)
-        for (rule, clause), many in rejected.items():
-            said += [f"{len(many)} readings rejected by {rule} (M{clause})"] if len(many) > 2 else self._each(many)
+        for (how, rule), many in rejected.items():
+            said += [f"{len(many)} readings {how} by {rule}"] if len(many) > 2 else self._each(many)
         return said
 
     def _each(self, changes: list[RecordChange]) -> list[str]:

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from metering.explain import Unexplained, explain
 from metering.explanation import Explanation
 from metering.facts import (
+    AdjustmentAgreed,
     Alarm,
     AnyFact,
-    BypassUsed,
     CalorificValue,
+    ExpertDetermination,
     GivenUp,
     MeterRemoved,
     PollFailed,
     Provided,
+    ReadErrorNotice,
     Readings,
     Withdrawn,
 )
@@ -31,7 +33,13 @@ from metering.rules import Rules
 from tests.metering.domain import LONG_AFTER, Site, gas_day, later, local, start
 from tests.metering.scenarios import Scenario, as_of, some_rules
 
-BESIDE_READINGS = (BypassUsed, Withdrawn, MeterRemoved)  # of these the steps may lack something; the figures do not
+BESIDE_READINGS = (
+    AdjustmentAgreed,
+    ExpertDetermination,
+    MeterRemoved,
+    ReadErrorNotice,
+    Withdrawn,
+)  # of these the steps may lack something; the figures do not
 
 
 def explained(site: Site, day: str, at: str | datetime | None = None) -> Explanation:
