@@ -3,7 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint services bench schema
+.PHONY: help demo test lint services bench schema clauses
 
 help:
 	@echo "make demo      run the simulated sites through the whole system, here and now"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint      ruff and mypy only"
 	@echo "make services  get what the tests run on: Kafka, InfluxDB, a browser"
 	@echo "make bench     measure speed and memory"
+	@echo "make clauses   write docs/clauses.md, which test shows which clause, anew"
 	@echo "make schema    write the JSON Schema of the facts and ledger records anew"
 
 demo: $(VENV)/demo.stamp
@@ -44,7 +45,11 @@ bench: services
 	$(PY) -m benchmarks.engine
 	$(PY) -m benchmarks.engine --compiled
 	$(PY) -m benchmarks.collector
+	$(PY) -m benchmarks.replay --stages
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.influx_writer
 
 schema: $(VENV)/dev.stamp
 	$(PY) scripts/schema.py
+
+clauses: $(VENV)/dev.stamp
+	$(PY) scripts/clauses.py

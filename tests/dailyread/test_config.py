@@ -79,6 +79,7 @@ def test_what_the_examples_leave_out_by_comment_is_right_too(tmp_path: Path, mon
     assert config.influx.token == Secret(SECRET)
 
 
+@pytest.mark.clause("4.1.3")
 def test_all_mistakes_are_said_at_once_with_what_is_allowed(tmp_path: Path) -> None:
     text = (
         'gatewy = "x"\nstate_dir = 5\n[kafka]\nbootstrap_servers = ["kafka", "a:1"]\npartition = 8\ntime = "brokr"\n'

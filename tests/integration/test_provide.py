@@ -173,6 +173,7 @@ def test_a_change_is_the_next_version_and_a_restart_alone_is_none(provision: Pro
     assert len(provision.provided()) == 3
 
 
+@pytest.mark.clause("4.6.1(b)")
 def test_hourly_readings_come_from_the_facts_4_6_1(provision: Provision) -> None:
     at = to_datetime(DAYS.start_us(PAST.toordinal()))
     piece = Readings(meter_point="A", meter="M", gas_day=PAST, first_at=at, interval_s=3600, index=(5, 6, None, 8, 9, 10))

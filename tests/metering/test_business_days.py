@@ -31,16 +31,19 @@ def ordinal(day: str) -> int:
 
 
 @pytest.mark.parametrize(("day", "count", "then"), COUNTED)
+@pytest.mark.clause("1.11")
 def test_4_8_3_business_days_are_counted_after_the_day(day: str, count: int, then: str) -> None:
     assert BusinessDays().after(ordinal(day), count) == ordinal(then)
 
 
+@pytest.mark.clause("1.11")
 def test_4_8_3_settings_add_and_remove_bank_holidays() -> None:
     rules = load(b"bank_holidays_added = [2026-01-13]\nbank_holidays_removed = [2026-04-06]")
     assert rules.business_days().after(ordinal("2026-01-12"), 1) == ordinal("2026-01-14")
     assert rules.business_days().after(ordinal("2026-04-02"), 1) == ordinal("2026-04-06")
 
 
+@pytest.mark.clause("1.11")
 def test_a_weekend_stays_one_whatever_is_removed() -> None:
     assert not BusinessDays(removed=[date(2026, 1, 10)]).holds(ordinal("2026-01-10"))
 

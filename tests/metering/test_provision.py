@@ -55,6 +55,7 @@ def parsed(text: bytes) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text.decode(), newline="")))
 
 
+@pytest.mark.clause("4.5")
 def test_a_day_is_a_row_and_what_is_not_known_is_empty_never_zero() -> None:
     known = daily_row(day())
     unknown = daily_row(
@@ -106,6 +107,7 @@ def test_a_row_that_is_the_users_no_longer_is_gone_in_the_next_edition() -> None
     assert (second.version, second.rows, second.changed) == (2, {}, ())
 
 
+@pytest.mark.clause("4.2.3(b)", "4.5")
 def test_only_valid_readings_count_as_provided_5_2_1() -> None:
     rows = {
         ("A",): Given(daily_row(day(meter_point="A")), 1),
@@ -130,6 +132,7 @@ DUE = [
 
 
 @pytest.mark.parametrize(("met", "speaks", "due"), [row[1:] for row in DUE], ids=[row[0] for row in DUE])
+@pytest.mark.clause("5.2.1")
 def test_the_days_file_is_due_by_11_5_2_1(met: str, speaks: bool, due: str) -> None:
     assert daily_due_us(WINTER, us(met), speaks, DAYS, TIMING) == us(due)
 
@@ -149,6 +152,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize(("gas_day", "at", "part"), PARTS)
+@pytest.mark.clause("4.6.1(b)")
 def test_a_reading_belongs_to_four_hours_of_its_day_4_6_1(gas_day: int, at: str, part: int | None) -> None:
     assert part_of(gas_day, us(at), DAYS, 60 * SECOND_US) == part
 
@@ -163,6 +167,7 @@ def test_a_reading_belongs_to_four_hours_of_its_day_4_6_1(gas_day: int, at: str,
         (AUTUMN, 7, "2026-10-24T12:00", "2026-10-25T05:10"),
     ],
 )
+@pytest.mark.clause("4.6.1(b)")
 def test_hourly_readings_are_due_every_four_hours_4_6_1(gas_day: int, part: int, met: str, due: str) -> None:
     assert part_due_us(gas_day, part, us(met), DAYS, TIMING) == us(due)
 

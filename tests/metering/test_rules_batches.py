@@ -200,6 +200,7 @@ def test_1_4_3e_a_meter_fitted_within_a_day_counts_as_fitted_at_its_start() -> N
     assert (found.status, found.start_index, found.end_index, str(found.volume_m3)) == ("actual", 700, 760, "6.000")
 
 
+@pytest.mark.clause("1.4.3(c)", "4.2.4")
 def test_1_4_3e_an_on_site_reading_counts_as_obtained_at_the_start_of_its_day() -> None:
     site = a_site()
     site.read("2026-01-09", [0], at=[start("2026-01-09")])
@@ -220,6 +221,7 @@ def test_1_4_3e_and_conflicts_with_another_value_of_that_instant() -> None:
     assert not view.day(DAY).valid
 
 
+@pytest.mark.clause("4.2.3(a)")
 def test_a_day_without_a_batch_is_valid_on_its_neighbours_readings() -> None:
     site = a_site()
     site.read("2026-01-09", [0, 100])

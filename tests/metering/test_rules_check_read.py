@@ -172,6 +172,7 @@ def ten_days(quantity: str, rules: Rules = RULES) -> View:
         ("20000.002", "100000.001", "100000.001", True),
     ],
 )
+@pytest.mark.clause("4.7.4(a)")
 def test_4_7_4_a_difference_of_more_than_100000_kwh(quantity: str, check: str, difference: str, reconciled: bool) -> None:
     view = ten_days(quantity)
     found = view.records["2026-01-11"]

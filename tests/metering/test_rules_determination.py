@@ -20,6 +20,7 @@ def a_site(week: list[int] | None = None, **more: object) -> Site:
 # --- restored (4.4.5(a)) ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clause("4.4.4(a)", "4.4.5(a)(ii)")
 def test_4_4_5a_the_days_own_readings_obtained_later_restore_it() -> None:
     site = a_site()
     site.read("2026-01-08", [620, 750], received="2026-01-20 12:00")
@@ -33,6 +34,7 @@ def test_4_4_5a_the_days_own_readings_obtained_later_restore_it() -> None:
     assert (record.kind, record.since) == ("failed_daily_read", local("2026-01-20 12:00"))
 
 
+@pytest.mark.clause("4.4.2(b)")
 def test_4_4_4b_positive_where_the_assumption_was_too_high() -> None:
     site = a_site()
     site.read("2026-01-08", [620, 660], received="2026-01-20 12:00")

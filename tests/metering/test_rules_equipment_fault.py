@@ -37,6 +37,7 @@ def test_4_4_5a_without_a_fault_the_days_are_restored() -> None:
     assert (view.how(DAY, 4), view.determined(DAY, 4)) == (["restored"] * 4, RESTORED)
 
 
+@pytest.mark.clause("4.1.2(b)", "4.4.5(a)(i)")
 def test_4_4_5a_where_only_the_transmission_failed_they_are_restored() -> None:
     site = obtained_late()
     site.fault(BROKE, "2026-01-11 12:00", part="comms", known=TOLD)
@@ -45,6 +46,7 @@ def test_4_4_5a_where_only_the_transmission_failed_they_are_restored() -> None:
     assert [view.day(later(DAY, n)).ratchet_day for n in range(4)] == [True] * 4
 
 
+@pytest.mark.clause("4.1.2(a)", "4.4.5(a)(i)")
 def test_4_4_5b_readings_of_a_capture_fault_neither_restore_nor_split() -> None:
     site = obtained_late()
     site.fault(BROKE, "2026-01-11 12:00", known=TOLD)

@@ -21,6 +21,7 @@ INSPECTION_COST = [
 
 
 @pytest.mark.parametrize(("user", "works", "estimate", "meter_works", "at_once", "settled"), INSPECTION_COST)
+@pytest.mark.clause("4.8.5(a)", "4.8.5(b)(i)", "4.8.5(c)")
 def test_4_8_5_who_bears_the_inspection_without_a_rejection(
     user: str, works: bool, estimate: str | None, meter_works: bool, at_once: str | None, settled: str
 ) -> None:
@@ -37,6 +38,7 @@ def test_4_8_5_who_bears_the_inspection_without_a_rejection(
 @pytest.mark.parametrize(
     ("readings", "user", "cost"), [(0, "0", "user"), (0, "0.001", None), (-100_000, "0", None), (-1, "0", None)]
 )
+@pytest.mark.clause("4.8.5(a)")
 def test_4_8_5_a_ten_percent_of_the_readings_volume_whatever_that_is(readings: int, user: str, cost: str | None) -> None:
     errors = noticed(user)
     errors.litres[DAY] = readings
@@ -58,6 +60,7 @@ AFTER_REJECTION = [
 
 
 @pytest.mark.parametrize(("works", "estimate", "expert", "says", "volume", "inspection", "expert_cost"), AFTER_REJECTION)
+@pytest.mark.clause("4.8.5(b)(ii)", "4.8.6(b)")
 def test_4_8_5_b_ii_and_4_8_6_b_costs_after_a_rejection(
     works: bool, estimate: str | None, expert: bool, says: str, volume: str, inspection: str, expert_cost: str
 ) -> None:
@@ -70,6 +73,7 @@ def test_4_8_5_b_ii_and_4_8_6_b_costs_after_a_rejection(
     assert (found.inspection_cost, found.expert_cost) == (inspection, expert_cost)
 
 
+@pytest.mark.clause("4.8.5(a)", "4.8.5(c)")
 def test_4_8_5_c_and_a_hold_after_a_rejection_too() -> None:
     assert rejected(True, None, meter_works=False).at("2026-01-13 12:00").record().inspection_cost == "transporter"
     assert rejected(True, None, user="101").at("2026-01-13 12:00").record().inspection_cost == "user"
@@ -84,6 +88,7 @@ def test_4_8_5_c_and_a_hold_after_a_rejection_too() -> None:
         (False, "112", "117", "transporter"),
     ],
 )
+@pytest.mark.clause("4.8.5(b)(ii)")
 def test_4_8_5_b_ii_agreement_after_a_rejection(works: bool, estimate: str | None, agreed: str, cost: str) -> None:
     errors = rejected(works, estimate)
     errors.agreed("2026-01-20 12:00", agreed)
@@ -108,6 +113,7 @@ def test_4_8_6_a_user_may_still_accept_what_it_rejected() -> None:
     assert (found.state, str(found.volume_m3), found.inspection_cost) == ("accepted", "112.000", "user")
 
 
+@pytest.mark.clause("4.8.6(a)")
 def test_4_8_6_an_expert_counts_only_after_a_rejection_and_may_correct_himself() -> None:
     errors = noticed()
     errors.inspected("2026-01-12 12:00", works=True)

@@ -27,6 +27,7 @@ def faulty(estimate: str | None = "115") -> Errors:
 # --- 4.8.8: before the Exit Close-Out ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.clause("4.8.8(a)")
 def test_4_8_8_a_an_estimate_accepted_by_the_exit_close_out_takes_the_readings_place() -> None:
     errors = faulty()
     errors.accepted(CLOSE_OUT)
@@ -36,6 +37,7 @@ def test_4_8_8_a_an_estimate_accepted_by_the_exit_close_out_takes_the_readings_p
     assert errors.at(CLOSE_OUT - MICROSECOND).substitute() is None
 
 
+@pytest.mark.clause("4.8.3(c)", "4.8.10(a)")
 def test_4_8_10_an_estimate_accepted_later_makes_an_error_revised_quantity() -> None:
     errors = faulty()
     accepted = CLOSE_OUT + MICROSECOND
@@ -45,6 +47,7 @@ def test_4_8_10_an_estimate_accepted_later_makes_an_error_revised_quantity() -> 
     assert errors.at(CLOSE_OUT).revised() is None
 
 
+@pytest.mark.clause("4.8.8(a)")
 def test_4_8_8_a_needs_an_estimate_and_not_only_acceptance() -> None:
     errors = noticed()
     errors.inspected("2026-01-12 12:00", works=True)
@@ -53,6 +56,7 @@ def test_4_8_8_a_needs_an_estimate_and_not_only_acceptance() -> None:
     assert (found.substitute(), found.revised(), found.volume()) == (None, None, "100.000")
 
 
+@pytest.mark.clause("4.8.8(a)")
 def test_4_8_8_a_a_final_statement_may_still_be_accepted_by_the_exit_close_out() -> None:
     errors = faulty()  # final from the 20th on
     errors.close_out[DAY] = "2026-01-26 05:00"  # the point became known on the 20th
@@ -64,6 +68,7 @@ def test_4_8_8_a_a_final_statement_may_still_be_accepted_by_the_exit_close_out()
     assert errors.at(LATE).revised() == (115_000, local("2026-01-26 05:00"))
 
 
+@pytest.mark.clause("4.8.8(b)")
 def test_4_8_8_b_what_was_agreed_by_the_exit_close_out_takes_the_readings_place() -> None:
     errors = noticed()
     errors.agreed("2026-01-10 12:00", "118.0005")  # to the litre, half up
@@ -75,6 +80,7 @@ def test_4_8_8_b_what_was_agreed_by_the_exit_close_out_takes_the_readings_place(
     assert (found.substitute(), found.revised()) == ((119_000, "4.8.8(b)"), None)
 
 
+@pytest.mark.clause("4.8.8(b)")
 def test_4_8_8_b_agreement_comes_before_an_accepted_estimate() -> None:
     errors = faulty()
     errors.accepted("2026-01-12 13:00")
@@ -105,6 +111,7 @@ def test_4_8_8_no_readings_nothing_in_their_place() -> None:
     assert (found.substitute(), found.revised(), found.deemed(), found.state()) == (None, None, None, "refused")
 
 
+@pytest.mark.clause("4.8.8(a)")
 def test_4_8_8_a_of_a_shared_point_all_who_gave_notice_must_have_accepted() -> None:
     errors = faulty()
     errors.notice("2026-01-12 13:00", "130", user="V")
@@ -119,6 +126,7 @@ def test_4_8_8_a_of_a_shared_point_all_who_gave_notice_must_have_accepted() -> N
     assert errors.at(LATE).revised() == (125_000, local("2026-02-02 12:00"))
 
 
+@pytest.mark.clause("4.8.8(a)")
 def test_4_8_8_a_of_a_shared_point_nobody_waits_for_a_notice_that_came_after_the_close_out() -> None:
     errors = faulty()
     errors.accepted("2026-01-13 12:00")
@@ -132,12 +140,14 @@ def test_4_8_8_a_of_a_shared_point_nobody_waits_for_a_notice_that_came_after_the
 # --- 4.8.10: the Error Revised Quantity -------------------------------------------------------------------------------------
 
 
+@pytest.mark.clause("4.8.10(a)")
 def test_4_8_10_a_statement_that_becomes_final() -> None:
     errors = faulty()
     assert errors.at("2026-01-20 04:59").revised() is None
     assert errors.at("2026-01-20 05:00").revised() == (115_000, local("2026-01-20 05:00"))
 
 
+@pytest.mark.clause("4.8.6(a)", "4.8.10(a)")
 def test_4_8_10_an_experts_determination_or_his_finding_that_the_equipment_works() -> None:
     for works, revised in [(False, (117_000, local("2026-02-02 12:00"))), (True, None)]:
         errors = noticed()
@@ -178,6 +188,7 @@ def test_4_8_7_an_inspection_that_is_due_already_serves_subsequent_days() -> Non
     assert due == [local("2026-01-15 05:00"), local("2026-01-16 05:00"), local("2026-01-16 05:00")]
 
 
+@pytest.mark.clause("4.8.7(b)(i)")
 def test_4_8_7_an_inspection_on_or_after_the_day_is_its_inspection_too() -> None:
     errors = noticed()
     errors.inspected("2026-01-12 12:00", works=True)
@@ -208,6 +219,7 @@ def test_4_8_7_the_transporter_states_each_days_estimate() -> None:
     ("until", "state"),
     [(None, "inspected"), ("2026-01-14 06:00", "inspected"), ("2026-01-14 05:00", "notice"), ("2026-01-13 05:00", "notice")],
 )
+@pytest.mark.clause("4.8.7(b)(ii)")
 def test_4_8_7_b_ii_a_fault_that_was_found_serves_until_its_repair(until: str | None, state: str) -> None:
     errors = faulty()
     errors.fault("2026-01-12 13:00", since="2026-01-05 05:00", until=until)
@@ -278,12 +290,14 @@ def test_4_8_9_or_the_day_of_repair() -> None:
 # --- 4.8.12: what counts as Valid -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.clause("4.8.12(a)(i)")
 def test_4_8_12_a_i_readings_of_equipment_that_does_not_work_are_not_valid() -> None:
     errors = faulty()
     assert errors.at("2026-01-12 11:59").deemed() is None
     assert errors.at("2026-01-12 12:00").deemed() == errors.at(LATE).deemed() == Deemed(False, "4.8.12(a)(i)")
 
 
+@pytest.mark.clause("4.8.12(a)(ii)")
 def test_4_8_12_a_ii_nor_are_readings_instead_of_which_something_else_was_agreed() -> None:
     for received in ("2026-01-10 12:00", "2026-02-10 12:00"):
         for volume, deemed in [("118", Deemed(False, "4.8.12(a)(ii)")), ("100", None)]:
@@ -293,6 +307,7 @@ def test_4_8_12_a_ii_nor_are_readings_instead_of_which_something_else_was_agreed
 
 
 @pytest.mark.parametrize("own_notice", [False, True])
+@pytest.mark.clause("4.8.12(b)")
 def test_4_8_12_b_adjusted_days_are_valid_for_the_next_six_days(own_notice: bool) -> None:
     errors = faulty()
     days = [later(DAY, n) for n in range(1, 8)]
@@ -305,12 +320,14 @@ def test_4_8_12_b_adjusted_days_are_valid_for_the_next_six_days(own_notice: bool
     assert [found.deemed(day) for day in days] == [Deemed(True, "4.8.12(b)")] * 6 + [seventh]
 
 
+@pytest.mark.clause("4.8.12(b)")
 def test_4_8_12_b_not_where_the_quantity_was_revised_after_its_close_out() -> None:
     errors = faulty()
     errors.agreed("2026-02-10 12:00", "112", day="2026-01-10")
     assert errors.at(LATE).deemed("2026-01-10") is None
 
 
+@pytest.mark.clause("4.8.12(c)(i)")
 def test_4_8_12_c_rejecting_a_statement_that_it_works_leaves_the_readings_valid() -> None:
     errors = noticed()
     errors.inspected("2026-01-12 12:00", works=True)
@@ -321,6 +338,7 @@ def test_4_8_12_c_rejecting_a_statement_that_it_works_leaves_the_readings_valid(
 
 
 @pytest.mark.parametrize(("repaired", "valid_again"), [(None, False), ("2026-02-04 12:00", True), ("2026-02-05 12:00", False)])
+@pytest.mark.clause("4.8.12(c)(ii)")
 def test_4_8_12_c_ii_daily_read_error_days_between_the_experts_finding_and_the_repair(
     repaired: str | None, valid_again: bool
 ) -> None:
@@ -338,6 +356,7 @@ def test_4_8_12_c_ii_daily_read_error_days_between_the_experts_finding_and_the_r
     assert found.deemed("2026-02-04") == (None if valid_again else not_valid)
 
 
+@pytest.mark.clause("4.8.12(c)(ii)")
 def test_4_8_12_c_ii_is_not_about_a_fault_that_the_transporter_found_itself() -> None:
     errors = faulty()
     errors.rejected("2026-01-13 12:00")

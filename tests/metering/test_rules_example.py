@@ -25,12 +25,14 @@ def reconciliations(view: View) -> list[Reconciliation]:
     return [each for each in found if each is not None]
 
 
+@pytest.mark.clause("4.3(a)")
 def test_actual_days_have_the_volume_between_their_readings() -> None:
     view = example().ledger()
     assert view.statuses("2026-01-01", 7) == ["actual"] * 7
     assert view.volumes("2026-01-01", 7) == ["10.000", "11.000", "12.000", "10.000", "7.000", "6.000", "6.000"]
 
 
+@pytest.mark.clause("4.4.2(a)")
 def test_4_4_2_each_silent_day_is_assumed_as_the_week_before_at_its_own_close_out() -> None:
     site = example()
     for n, (day, volume) in enumerate(zip(SILENT, ["10.000", "11.000", "12.000", "10.000"], strict=True)):
@@ -41,6 +43,7 @@ def test_4_4_2_each_silent_day_is_assumed_as_the_week_before_at_its_own_close_ou
         assert later_ones == ["assumed"] + ["provisional"] * (3 - n)
 
 
+@pytest.mark.clause("4.4.2(b)", "4.4.5(b)(i)", "4.4.5(b)(ii)")
 def test_4_4_5b_the_run_is_apportioned_when_its_last_day_is_closed_out() -> None:
     site = example()
     before = site.ledger(start("2026-01-17", 0, -0.000001))

@@ -76,6 +76,7 @@ def test_zone_starts_and_close_out_are_configuration() -> None:
 
 
 @pytest.mark.parametrize("day", ["2026-03-28", "2026-10-24", "2015-09-30", "2024-02-29", "2025-12-31", "2026-01-15"])
+@pytest.mark.clause("4.2.1(b)", "4.3(a)")
 def test_4_3_hourly_readings_of_any_day_give_its_volume(day: str) -> None:
     site = Site(day, known=f"{int(day[:4]) - 1}-01-01 12:00", values=2)
     instants = hours(day)

@@ -121,6 +121,7 @@ def test_a_shared_point_counts_for_each_of_its_users() -> None:
     assert {key[0]: (each.a, each.b) for key, each in area.records("2026-01-11 11:00").items()} == {"A": (10, 9), "B": (10, 9)}
 
 
+@pytest.mark.clause("1.4.2")
 def test_a_point_counts_for_the_user_of_the_day() -> None:
     area = an_area("." * 9 + "x", users="A")
     area.register("MP", "2026-01-08", users="B")
@@ -130,6 +131,7 @@ def test_a_point_counts_for_the_user_of_the_day() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "b"), [("...", "...", 3), ("..x", "...", 2), ("...", "..l", 2), (".xx", "x.x", 0), ("xxx", "...", 0)]
 )
+@pytest.mark.clause("4.1.4", "5.1.1(c)(i)", "5.1.1(c)(ii)")
 def test_5_1_1c_equipment_with_several_meters_counts_once_and_only_when_all_are_valid(one: str, other: str, b: int) -> None:
     area = Area()
     for name, marks in [("MP1", "..." + one), ("MP2", "..." + other)]:
@@ -181,6 +183,7 @@ def test_4_9_2_telemetry_does_not_count() -> None:
         (None, "xxxxxx", 0),
     ],
 )
+@pytest.mark.clause("4.1.7(a)", "4.1.7(b)", "5.1.1(a)(ii)")
 def test_4_1_7_operational_from_the_later_of_notice_and_first_valid_day(notice: str | None, marks: str, counted: int) -> None:
     area = an_area(marks, notice=notice)
     assert area.reasons("2026-01-07 11:00") == ["not_operational"] * (6 - counted) + [None] * counted
@@ -198,6 +201,7 @@ def test_4_1_7_a_day_that_was_valid_by_11_makes_it_operational_though_its_readin
     assert (found.a, found.b) == (1, 1)
 
 
+@pytest.mark.clause("4.1.7(b)")
 def test_4_1_7_new_equipment_is_operational_from_its_own_first_valid_day() -> None:
     area = an_area("...xx..")
     area.register("MP", "2026-01-04", equipment="NEW")
@@ -217,6 +221,7 @@ def test_4_1_7_a_new_user_does_not_make_equipment_new() -> None:
     assert area.records("2026-01-07 11:00")["B", "2026-01"].a == 3
 
 
+@pytest.mark.clause("4.1.7(a)")
 def test_4_1_7_a_registration_that_is_silent_about_the_notice_leaves_it() -> None:
     area = an_area("......", notice="2026-01-04")
     area.register("MP", "2026-01-02", users="U", known="2025-10-01 12:00")  # another Annual Quantity, say
@@ -225,6 +230,7 @@ def test_4_1_7_a_registration_that_is_silent_about_the_notice_leaves_it() -> Non
 
 @pytest.mark.parametrize("reason", ["force_majeure", "no_access", "reed_switch"])
 @pytest.mark.parametrize(("until", "counted"), [("2026-01-04", 4), ("2026-01-03", 5), (None, 2)])
+@pytest.mark.clause("5.1.1(d)", "5.1.2", "5.1.3(d)")
 def test_5_1_excluded_days_do_not_count_both_ends_included(reason: Reason, until: str | None, counted: int) -> None:
     area = an_area("..xx.x")
     area.exclude("2026-01-03", until, reason)
@@ -281,6 +287,7 @@ def test_an_exclusion_that_is_told_later_counts_from_then_on() -> None:
         (["2026-01-02 05:30", "2026-01-02 12:00"], 0),
     ],
 )
+@pytest.mark.clause("4.2.3(b)")
 def test_4_5_published_by_11(published: list[str], b: int) -> None:
     area = an_area(".", rules=PUBLISHED)
     for version, at in enumerate(published, 1):
@@ -289,6 +296,7 @@ def test_4_5_published_by_11(published: list[str], b: int) -> None:
     assert (found.a, found.b) == (1, b)
 
 
+@pytest.mark.clause("4.2.3(b)")
 def test_4_5_what_was_published_must_have_been_valid() -> None:
     area = an_area(".l", rules=PUBLISHED)
     area.provide("2026-01-01", "2026-01-02 07:00")

@@ -28,6 +28,7 @@ from tests.test_documents import RULES_PAGE, rows
         (".xxxxx.xxxx", 1),
     ],
 )
+@pytest.mark.clause("5.2.3(a)")
 def test_5_2_3_each_failing_day_after_the_fourth_in_a_row(marks: str, further: int) -> None:
     area = an_area(marks)
     found = area.january(f"2026-01-{len(marks) + 1:02} 11:00")
@@ -138,6 +139,7 @@ def test_5_2_2_the_rate_of_a_month_is_that_of_its_first_day(since: str, january:
     assert [each if each is None else str(each) for each in amounts] == [january, february]
 
 
+@pytest.mark.clause("5.2.3(a)")
 def test_5_2_3_charge_and_number_of_days_are_those_of_the_day() -> None:
     dated = rules(
         {}, {"since": "2026-01-08", "consecutive_gbp": Decimal("80.50")}, {"since": "2026-01-10", "consecutive_days": 9}

@@ -31,6 +31,7 @@ LAST_NOTICE = [  # Day, when its readings were provided, the last instant for a 
 
 
 @pytest.mark.parametrize(("day", "provided", "last"), LAST_NOTICE)
+@pytest.mark.clause("4.8.2(a)")
 def test_4_8_2_notice_may_be_given_until_the_end_of_the_fifth_day_after_provision(day: str, provided: str, last: str) -> None:
     for after, state in [(timedelta(0), "notice"), (MICROSECOND, "refused")]:
         errors = Errors()
@@ -74,6 +75,7 @@ def test_4_8_2_a_day_whose_readings_never_came_ends_a_notice_that_came_before_th
     assert (after.state(), after.substitute(), after.revised(), after.deemed()) == ("refused", None, None, None)
 
 
+@pytest.mark.clause("4.8.2(b)")
 def test_4_8_2_a_later_notice_corrects_the_estimate_until_the_transporter_has_answered() -> None:
     errors = noticed("105")  # 5% off
     errors.notice("2026-01-09 12:00", "150")
@@ -105,6 +107,7 @@ INSPECTION_DUE = [
 
 
 @pytest.mark.parametrize(("received", "due"), INSPECTION_DUE)
+@pytest.mark.clause("4.8.3(a)")
 def test_4_8_3_a_the_inspection_is_due_at_the_end_of_the_third_business_day(received: str, due: str) -> None:
     day = (local(received) - timedelta(days=2)).date().isoformat()
     errors = Errors()
@@ -116,11 +119,13 @@ def test_4_8_3_a_the_inspection_is_due_at_the_end_of_the_third_business_day(rece
     assert then.next_due in (None, start(day, 6))
 
 
+@pytest.mark.clause("4.8.3(a)")
 def test_4_8_3_a_a_bank_holiday_that_the_settings_add() -> None:
     errors = noticed(rules=Rules(bank_holidays_added=(date(2026, 1, 12),)))
     assert errors.at(FRIDAY).record().due == local("2026-01-16 05:00")
 
 
+@pytest.mark.clause("4.8.3(a)")
 def test_4_8_3_a_an_inspection_at_the_last_instant_is_in_time_and_one_after_it_still_counts() -> None:
     for received in (local("2026-01-15 05:00"), local("2026-01-19 12:00")):
         errors = noticed()
@@ -141,6 +146,7 @@ REJECTION_DUE = [
 
 
 @pytest.mark.parametrize(("stated", "last"), REJECTION_DUE)
+@pytest.mark.clause("4.8.3(d)")
 def test_4_8_3_d_the_statement_is_final_after_five_business_days(stated: str, last: str) -> None:
     day = (local(stated) - timedelta(days=2)).date().isoformat()
     errors = Errors()
@@ -156,6 +162,7 @@ def test_4_8_3_d_the_statement_is_final_after_five_business_days(stated: str, la
     assert errors.at(local(last) + MICROSECOND).record(day).state == "final"
 
 
+@pytest.mark.clause("4.8.3(b)(i)")
 def test_4_8_3_b_equipment_that_works_leaves_the_readings_volume() -> None:
     errors = noticed()
     errors.inspected("2026-01-12 12:00", works=True, estimate="115")  # an estimate is given only where it does not work
@@ -163,6 +170,7 @@ def test_4_8_3_b_equipment_that_works_leaves_the_readings_volume() -> None:
     assert (found.state(), found.volume(), found.revised(), found.deemed()) == ("final", "100.000", None, None)
 
 
+@pytest.mark.clause("4.8.3(b)(ii)")
 def test_4_8_3_b_the_latest_statement_counts_until_the_user_answers() -> None:
     errors = noticed()
     errors.inspected("2026-01-12 12:00", works=True)
@@ -173,6 +181,7 @@ def test_4_8_3_b_the_latest_statement_counts_until_the_user_answers() -> None:
     assert errors.at("2026-01-13 15:00").volume() == "115.000"
 
 
+@pytest.mark.clause("4.8.3(b)(ii)")
 def test_4_8_3_b_a_statement_without_its_estimate_leaves_nothing_to_accept_or_reject() -> None:
     errors = noticed()
     errors.inspected("2026-01-12 12:00", works=False)

@@ -36,6 +36,7 @@ def flagging(rule: str, since: str = "0001-01-01") -> Rules:
     ("converted", "unconverted", "failed"),
     [(50, 100, False), (49, 100, True), (10_000, 100, False), (10_001, 100, True), (0, 100, True), (5, 0, True), (0, 0, None)],
 )
+@pytest.mark.clause("1.4.3(a)(ii)")
 def test_1_5_the_convertors_ratio(converted: int, unconverted: int, failed: bool | None) -> None:
     site = Site(BEFORE, unconverted=(5, "0.1"))
     site.read(DAY, [0, converted], unconverted=(99_990, (99_990 + unconverted) % 10**5))
@@ -45,6 +46,7 @@ def test_1_5_the_convertors_ratio(converted: int, unconverted: int, failed: bool
     assert ("convertor_ratio" in found.ran, "convertor_ratio" in found.failed) == (failed is not None, bool(failed))
 
 
+@pytest.mark.clause("1.4.3(a)(ii)")
 def test_1_5_the_convertors_ratio_needs_both_registers() -> None:
     for pair in [(0, None), (0, "x"), (0, 100_000), (0, -1)]:
         site = Site(BEFORE, unconverted=(5, "0.1"))
@@ -148,6 +150,7 @@ def test_a_rule_that_flags_names_no_rejection() -> None:
     assert not view.day(DAY).valid
 
 
+@pytest.mark.clause("1.5.3")
 def test_an_entry_holds_from_its_gas_day_on_and_not_before() -> None:
     site = Site(BEFORE, rules=flagging("clock_invalid", since=DAY))
     for day in (BEFORE, DAY):
@@ -172,6 +175,7 @@ PARAMETERS: list[tuple[dict[str, Any], list[int], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("parameters", "index", "more", "rule"), PARAMETERS)
+@pytest.mark.clause("1.5.3")
 def test_parameters_are_dated_too(parameters: dict[str, Any], index: list[int], more: dict[str, Any], rule: str) -> None:
     for since, failed in [(DAY, True), (NEXT, False)]:
         rules = Rules(validation=(Validation(), Validation(since=date.fromisoformat(since), **parameters)))

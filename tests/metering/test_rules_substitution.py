@@ -104,6 +104,7 @@ def test_4_2_6_the_annual_quantity_is_that_known_at_the_close_out() -> None:
     assert [str(view.day(later(FIRST, n)).quantity_kwh) for n in range(4)] == ["2000.000", "2000.000", "100.000", "100.000"]
 
 
+@pytest.mark.clause("4.4.2(a)")
 def test_4_4_2_assumed_is_the_closed_out_volume_of_the_same_day_of_the_week_before() -> None:
     view = a_month({12, 13}).ledger()
     assert (view.day("2026-01-12").status, str(view.day("2026-01-12").volume_m3)) == ("assumed", volume(5))

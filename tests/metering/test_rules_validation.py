@@ -44,6 +44,7 @@ WRONG = ["x", "100", -1, 10**8, 10**30, 1.5, 100.0, True, [1], {"a": 10**30}]
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.clause("1.4.3(a)(i)", "1.5.1")
 def test_1_4_3_an_index_that_is_no_integer_of_the_register(wrong: Any) -> None:
     view = read([0, wrong])
     shown = view.records(DAY)
@@ -183,6 +184,7 @@ Q_MAX = "100"  # m³/h: 24 h × 1.01 are 24,240 ticks of 0.1 m³, and one more
     ("day", "most"), [("2026-01-10", 24_241), ("2026-03-28", 23_231), ("2026-10-24", 25_251)], ids=["24 h", "23 h", "25 h"]
 )
 @pytest.mark.parametrize("factor", [None, "1.02264"])
+@pytest.mark.clause("1.5.2")
 def test_1_5_excess_flow(day: str, most: int, factor: str | None) -> None:
     for advance, well in [(most, True), (most + 1, False)]:
         site = Site(day, q_max=Q_MAX, factor=factor)
@@ -253,6 +255,7 @@ REFERENCES = [  # the equipment's advance, the meter's own, its tick; whether wi
 
 
 @pytest.mark.parametrize(("equipment", "own", "tick", "within", "deviation"), REFERENCES)
+@pytest.mark.clause("1.5.2")
 def test_4_8_1d_the_equipment_against_the_meters_own_index(
     equipment: int, own: int, tick: str | None, within: bool, deviation: str | None
 ) -> None:

@@ -58,6 +58,7 @@ def test_5_2_1_of_a_point_known_later_nothing_was_valid_by_11() -> None:
     assert (found.valid, found.valid_at, found.by_11) == (True, local("2026-01-20 12:00"), False)
 
 
+@pytest.mark.clause("4.2.1(a)", "4.2.3(a)")
 def test_4_2_1_start_and_end_are_needed() -> None:
     for index in ([0, None], [None, 100], [None, None]):
         site = a_site()
@@ -80,6 +81,7 @@ def test_a_day_is_valid_as_soon_as_the_next_days_first_piece_holds_its_end() -> 
     assert site.day(DAY).valid_at == local("2026-01-11 09:05")
 
 
+@pytest.mark.clause("4.2.3(b)")
 def test_not_valid_where_one_of_its_own_boundary_readings_was_rejected_though_both_boundaries_stand() -> None:
     site = a_site()
     site.read("2026-01-09", [0, 100])

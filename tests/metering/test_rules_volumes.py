@@ -49,6 +49,7 @@ VOLUMES = [  # m³ a tick, conversion factor, digits, start, end, litres: R(end 
 
 
 @pytest.mark.parametrize(("tick", "factor", "digits", "start", "end", "litres"), VOLUMES)
+@pytest.mark.clause("1.4.4(a)(ii)")
 def test_1_4_4_the_volume_between_two_indexes(
     tick: str, factor: str | None, digits: int, start: int, end: int, litres: int
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_half_rounds_away_from_0(numerator: int, denominator: int, rounded: in
     st.sampled_from(["0.1", "0.0005", "1", FEET, "2.8316846592"]),
     st.sampled_from([None, "1.02264", "1.083217"]),
 )
+@pytest.mark.clause("1.4.4(a)(ii)")
 def test_the_days_of_a_period_add_up_to_the_period(advances: list[int], tick: str, factor: str | None) -> None:
     meter, indexes = register(tick, factor=factor), [0]
     for advance in advances:
@@ -102,6 +104,7 @@ QUANTITIES = [  # litres, MJ/m³, watt-hours
 
 
 @pytest.mark.parametrize(("litres", "value", "watt_hours"), QUANTITIES)
+@pytest.mark.clause("4.3(b)")
 def test_1_4_4b_a_quantity_is_volume_by_calorific_value(litres: int, value: str, watt_hours: int) -> None:
     assert quantity_wh(litres, Decimal(value)) == watt_hours
 

@@ -183,6 +183,7 @@ def test_a_clock_in_the_far_future_forgets_nothing(opened: Open) -> None:
 # Hourly readings.
 
 
+@pytest.mark.clause("4.6.1(b)")
 def test_hourly_readings_are_given_every_four_hours_4_6_1(opened: Open) -> None:
     book = opened()
     take(book, day(valid=False), at="2026-01-08T05:00")
