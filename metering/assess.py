@@ -119,7 +119,8 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
     if end is None:
         return False
     book.pieces.append((point.now_us, packed))
-    book.batch, book.ran, book.failed = None, READING_RULES, 0
+    book.ran, book.failed = READING_RULES, 0
+    point.batches.pop(day, None)
     point.book(day + 1).start = end
     point.touch(day)
     point.touch(day + 1)
@@ -156,7 +157,7 @@ def _spans_day(point: Point, readings: PackedReadings, last_us: int) -> bool:
 def _judge_day(
     point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
 ) -> None:
-    judged = book.judged(day, point.reference)
+    judged = point.judged(day, book)
     everything, flags = [*judged.rejected], 0
     for number, batch in judged.of.items():
         meter = point.reference.meters[number]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from metering.batch import Judged, Setting, judge_day
+import msgspec
+
+from metering.batch import Setting
 from metering.facts import (
     AnyFact,
     BypassUsed,
@@ -34,54 +36,45 @@ ReferenceFact = Registered | MeterFitted | MeterRemoved | BypassUsed | Equipment
 Belief = tuple[bool, int | None, bool, int, int | None, int | None]
 
 
-class Book:
+class Book(msgspec.Struct, array_like=True):
     """One Gas Day: its batch, the standing readings of its start and of meters' changes, how it was closed out, what was
-    determined later.
+    determined later. It is what the state keeps of the Day.
 
     `pieces` are the batch's facts as they came: when each was received, and its packed bytes; `withdrawn` are digests of those
-    that were taken back. `batch` is what was judged of them, if it has been; `ran`, `failed` and `tolerances` outlive it.
+    that were taken back. `ran`, `failed` and `tolerances` are what was found when it was judged, and outlive the pieces.
     `places` has the standing readings of fittings and removals but those at the Day's start, by the meter and the instant.
     `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `read_l` is the volume by the
-    readings of a Day that was closed out with another in its place (4.8.8). `packed` keeps the state's bytes of a Day that has
-    not changed.
+    readings of a Day that was closed out with another in its place (4.8.8). `shown` are the keys of the Day's records that were
+    given out, but for the `day` record. `values` has the calorific values, and when each was received, in a state alone.
     """
 
-    batch: Judged | None = None
-    ran: int = 0
-    failed: int = 0
-    tolerances: tuple[Tolerance, ...] = ()
+    day: int = 0
+    pieces: list[tuple[int, bytes]] = []
     start: Standing | None = None
-    withdrawn: frozenset[bytes] = frozenset()
-    bypass_l: int = 0
-    read_l: int | None = None
-    flagged: int = 0
     closed: int = OPEN
     closed_l: int | None = None
-    deemed_wh: int | None = None
     valid: bool = False
     valid_at_us: int | None = None
     by_11: bool = False
+    ran: int = 0
+    failed: int = 0
+    flagged: int = 0
     determined: int = NOT_DETERMINED
     determined_l: int | None = None
     since_us: int | None = None
-    shown: frozenset[Key] = frozenset()  # the records of the Day that were given out, but for the `day` record
-    packed: bytes | None = None
-
-    def __init__(self) -> None:
-        self.pieces: list[tuple[int, bytes]] = []
-        self.places: dict[tuple[str, int], Standing] = {}
-        self.rejected: list[Rejected] = []
+    deemed_wh: int | None = None
+    bypass_l: int = 0
+    read_l: int | None = None
+    rejected: list[Rejected] = []
+    tolerances: tuple[Tolerance, ...] = ()
+    shown: tuple[Key, ...] = ()
+    places: dict[tuple[str, int], Standing] = {}
+    withdrawn: tuple[bytes, ...] = ()
+    values: tuple[tuple[int, Decimal], ...] = ()
 
     def belief(self) -> Belief:
         """What is believed of the Day: remembered once an instant, so that `since` and `valid_at` are right."""
         return (self.valid, self.valid_at_us, self.by_11, self.determined, self.determined_l, self.since_us)
-
-    def judged(self, day: int, reference: Reference) -> Judged:
-        """The batch, judged if it has not been."""
-        if self.batch is None:
-            self.batch = judge_day(day, sorted(self.readings(), key=order), reference.settings(day))
-            self.ran, self.failed, self.tolerances = self.batch.ran, self.batch.failed, self.batch.tolerances
-        return self.batch
 
     def readings(self) -> list[Readings]:
         """The pieces as facts."""

@@ -70,7 +70,7 @@ class _Determination:
         self.now_us = as_of_us
         point.first_day, point.last_day = point.reference.registered, self.days.day_of(as_of_us)
         for day in range(point.first_day, point.last_day + 1) if point.first_day is not None else ():
-            point.books.setdefault(day, Book())
+            point.books.setdefault(day, Book(day))
         return fold({}, (change for day in sorted(point.books) for change in changes_of(point, day)))
 
     def _close_outs(self, as_of_us: int) -> dict[int, int]:
@@ -125,10 +125,10 @@ class _Determination:
         reference = point.reference
         fixed = {day for _, place in self.fixed for day in (place.judged, place.judged + 1)}
         held = {*pieces, *self.kept, *fixed, *reference.changes_of_meter()}
-        books = point.books = {day: Book() for day in sorted({*held, *(day + n for day in held for n in (-1, 1))})}
+        books = point.books = {day: Book(day) for day in sorted({*held, *(day + n for day in held for n in (-1, 1))})}
         for day, book in books.items():
-            book.batch = judge_day(day, pieces.get(day, []), reference.settings(day))
-            book.ran, book.failed, book.tolerances = book.batch.ran, book.batch.failed, book.batch.tolerances
+            found = point.batches[day] = judge_day(day, pieces.get(day, []), reference.settings(day))
+            book.ran, book.failed, book.tolerances = found.ran, found.failed, found.tolerances
             self._carry(day, book)
         self._unfix(point)
         rejected: defaultdict[int, list[Rejected]] = defaultdict(list)
@@ -161,7 +161,7 @@ class _Determination:
     def _find_valid(
         self, point: Held, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
     ) -> None:
-        judged = book.judged(day, point.reference)
+        judged = point.judged(day, book)
         book.rejected = [*judged.rejected, *rejected]
         found = [*rejected, *flagged]
         for number, batch in judged.of.items():
@@ -213,7 +213,7 @@ class _Determination:
     def _close_out(self, point: Held, day: int, instead: Instead | None) -> None:
         book = point.books.get(day)
         if book is None:
-            book = point.books[day] = self.kept[day] = Book()
+            book = point.books[day] = self.kept[day] = Book(day)
         litres = point.advance_l(day, day + 1) if book.valid else None
         if litres is not None:
             book.closed, book.closed_l = ACTUAL, litres

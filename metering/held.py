@@ -4,8 +4,8 @@ stand. Nothing here decides what stands; the engine (`point.py`) and the specifi
 
 from __future__ import annotations
 
-from metering.batch import Batch
-from metering.book import Book, Reference
+from metering.batch import Batch, Judged, judge_day
+from metering.book import Book, Reference, order
 from metering.gasday import GasDays
 from metering.meters import Meter
 from metering.review import Review
@@ -24,6 +24,8 @@ class Held:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.reference = Reference(meter_point, rules, days)
         self.books: dict[int, Book] = {}
+        self.batches: dict[int, Judged] = {}  # as far as they have been judged
+        self.packed: dict[int, bytes] = {}  # the state's bytes of Days that have not changed
         self.now_us = BEGINNING_US
         self.first_day: int | None = None  # the Days from this one
         self.last_day: int | None = None  # to this one have appeared in the ledger
@@ -43,7 +45,7 @@ class Held:
         """What is held of a Day, made where it is missing."""
         book = self.books.get(day)
         if book is None:
-            book = self.books[day] = Book()
+            book = self.books[day] = Book(day)
         return book
 
     def start(self, day: int) -> Standing | None:
@@ -54,7 +56,18 @@ class Held:
     def batch(self, day: int, meter: Meter) -> Batch:
         """The meter's batch of the Day as judged."""
         book = self.books.get(day)
-        return NO_BATCH if book is None else book.judged(day, self.reference).of.get(meter.number, NO_BATCH)
+        return NO_BATCH if book is None else self.judged(day, book).of.get(meter.number, NO_BATCH)
+
+    def judged(self, day: int, book: Book) -> Judged:
+        """The Day's batch as judged; it is judged if it has not been. Of a Day without pieces what is known remains: of a Day
+        that was closed out as actual the state does not keep them."""
+        found = self.batches.get(day)
+        if found is None:
+            if not book.pieces:
+                return Judged({}, (), book.ran, book.failed, book.tolerances)
+            found = self.batches[day] = judge_day(day, sorted(book.readings(), key=order), self.reference.settings(day))
+            book.ran, book.failed, book.tolerances = found.ran, found.failed, found.tolerances
+        return found
 
     def standing(self, meter: Meter, place: Place) -> Standing | None:
         """What stands of a meter at a boundary, its fitting or its removal."""
@@ -138,9 +151,7 @@ class Held:
     def show(self, day: int) -> None:
         """Its records are due, and its part of the state, but nothing that check reads and read errors rest on."""
         self.touched.add(day)
-        book = self.books.get(day)
-        if book is not None:
-            book.packed = None
+        self.packed.pop(day, None)
 
     def appeared(self, day: int) -> bool:
         """Whether the Day is in the ledger yet."""

@@ -198,7 +198,7 @@ class Point(Held):
             return set()
         book = self.book(day)
         book.pieces.append((received_us(fact), encode_fact(fact)))
-        book.batch = None
+        self.batches.pop(day, None)
         self.touch(day)
         return {day}
 
@@ -228,8 +228,7 @@ class Point(Held):
             self.review.take(fact, self)
         self._review_due = self._review_due or self.review.reaches >= 0
         self._due_us = None
-        for book in self.books.values():
-            book.batch = None
+        self.batches.clear()
         if self.reference.registered is not None:
             self._begin(self.now_us)
         self._valued.update(day for day, book in self.books.items() if book.closed == DEEMED)
@@ -287,9 +286,11 @@ class Point(Held):
         self._seen.add(digest)
         known = [(piece, packed) for piece, packed in zip(book.readings(), book.pieces, strict=True)]
         gone = [piece for piece, _ in known if piece.meter == fact.meter and received_us(piece) < self.now_us]
-        book.withdrawn |= {identity(piece) for piece in gone}
+        book.withdrawn = tuple(sorted({*book.withdrawn, *(identity(piece) for piece in gone)}))
         book.pieces = [packed for piece, packed in known if identity(piece) not in book.withdrawn]
-        book.batch = None
+        if not book.pieces:
+            book.ran, book.failed, book.tolerances = 0, 0, ()
+        self.batches.pop(day, None)
         self.touch(day)
         return {day}
 

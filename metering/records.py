@@ -41,8 +41,8 @@ def changes_of(point: Held, day: int) -> list[Change]:
         beside += point.review.records.get(day, ())
     if beside or book.shown:
         keys = frozenset(record.key() for record in beside)
-        gone = sorted(book.shown - keys)
-        book.shown = keys
+        gone = [key for key in book.shown if key not in keys]
+        book.shown = tuple(sorted(keys))
         changes += beside
         changes += [Void(key) for key in gone]
     return changes
