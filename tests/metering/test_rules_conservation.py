@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.book import OPEN
-from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved, Readings, Withdrawn
+from metering.facts import (
+    BypassUsed,
+    CalorificValue,
+    EquipmentFault,
+    MeterFitted,
+    MeterRemoved,
+    Readings,
+    Registered,
+    Withdrawn,
+)
 from metering.gasday import to_us
 from metering.ledger import Day, Reconciliation
 from metering.point import Point
@@ -24,17 +33,19 @@ from tests.metering.truthful import Truthful
 
 RULES = Rules()
 LONG_AFTER_US = 20 * 86_400_000_000
+MEASURING = (Registered, Readings, CalorificValue, Withdrawn, EquipmentFault)
 
 
 # --- whatever is wrong with the facts, at one meter ---------------------------------------------------------------------------
 
 
 def a_point(seed: int) -> Point:
-    """A point of random facts; with one fitting, since another register is another measure, and without by-pass."""
+    """A point of random facts; with one fitting, since another register is another measure, and without by-passes and Daily Read
+    Errors, which put estimates in the place of readings."""
     dice = random.Random(seed)
     facts = Scenario(dice, days=dice.choice([10, 24])).facts
     fittings = [fact for fact in facts if isinstance(fact, MeterFitted)]
-    facts = [fact for fact in facts if fact not in fittings[1:] and not isinstance(fact, (MeterRemoved, BypassUsed))]
+    facts = [fact for fact in facts if fact in fittings[:1] or isinstance(fact, MEASURING)]
     now_us = to_us(as_of(dice, facts)) + dice.choice([0, LONG_AFTER_US])
     known = FactsByPoint(facts)
     return point_ledger("MP0", known.concerning("MP0"), now_us, RULES, RULES.calendar())[0]
