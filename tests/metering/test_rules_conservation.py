@@ -40,8 +40,8 @@ MEASURING = (Registered, Readings, CalorificValue, Withdrawn, EquipmentFault)
 
 
 def a_point(seed: int) -> Point:
-    """A point of random facts; with one fitting, since another register is another measure, and without by-passes and Daily Read
-    Errors, which put estimates in the place of readings."""
+    """A point of random facts; with one fitting, since another register is another measure, and without by-passes and Daily
+    Read Errors, which put estimates in the place of readings."""
     dice = random.Random(seed)
     facts = Scenario(dice, days=dice.choice([10, 24])).facts
     fittings = [fact for fact in facts if isinstance(fact, MeterFitted)]
