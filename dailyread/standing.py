@@ -27,6 +27,7 @@ from metering.facts import GatewayStatus
 from metering.gasday import to_datetime, to_us
 from metering.ledger import Day
 from metering.rules import Rules
+from metering.rules_digest import digest
 from metering.wire import decode_frame
 
 BROADCAST_LOOKED_AT = 5_000  # messages, from the end: more than three days of ticks
@@ -87,6 +88,8 @@ def stream_standing(config: StreamConfig, rules: Rules) -> Standing:
             client_.close()
     _judge_groups(standing)
     standing.worker = _health(config, standing)
+    if standing.worker is not None and standing.worker["rules"] != (configured := digest(rules).hex()):
+        standing.troubles.append(f"the worker at {config.web} works by rules {standing.worker['rules']}, not {configured}")
     standing.missing = _missing(config.influx, rules, standing.at)
     return standing
 

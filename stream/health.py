@@ -38,12 +38,14 @@ class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker, as `/health` shows it. `partitions` by number; `relay`: it relays broadcast facts and publishes ticks."""
+    """A worker, as `/health` shows it. `partitions` by number; `rules`: the digest of those it works by; `relay`: it relays
+    broadcast facts and publishes ticks."""
 
     state: State
     group: str
     instance: str
     partitions: dict[int, PartitionHealth] = {}
+    rules: str = ""
     relay: bool = False
     relay_halted: str | None = None
 

@@ -28,7 +28,8 @@ class WorkerSettings:
 
     `kafka` are kafka-python's options to reach the broker: `bootstrap_servers`, `security_protocol`, and with them
     `ssl_context`, `sasl_mechanism`, `sasl_plain_username`, `sasl_plain_password`, which aiokafka calls the same; and others.
-    A worker that the broker has not heard of for `session_timeout_s` loses its partitions to another.
+    A worker that the broker has not heard of for `session_timeout_s` loses its partitions to another. `rules` is the digest
+    of the rules it works by, for people.
     """
 
     kafka: Mapping[str, Any] = field(repr=False)  # holds the password
@@ -43,6 +44,7 @@ class WorkerSettings:
     session_timeout_s: float = 20.0
     commit_interval_s: float = 1.0
     stalled_after_s: float = 120.0
+    rules: str = ""
 
     @property
     def aiokafka(self) -> dict[str, Any]:

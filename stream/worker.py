@@ -130,7 +130,7 @@ class Watch:
         }
         return Health(
             state=self._state(), group=self._settings.group, instance=self._settings.instance, partitions=partitions,
-            relay=relay.owner, relay_halted=relay.halted,
+            rules=self._settings.rules, relay=relay.owner, relay_halted=relay.halted,
         )  # fmt: skip
 
     async def run(self) -> None:

@@ -13,9 +13,9 @@ from rich.text import Text
 from dailyread.config import GatewayConfig, StreamConfig, add_config_argument, config_or_exit, kind_of
 from dailyread.report.tables import console
 from dailyread.report.wording import gas_day, plain
+from dailyread.rules_file import rules_or_exit
 from dailyread.settings import ConfigError
 from dailyread.standing import GatewayStanding, Group, Missing, Standing, gateway_standing, stream_standing
-from metering.rules import Rules, load
 
 HELP = """Say how everything is now. With a stream job's configuration: who is in its consumer groups, how many messages wait in
 each partition, what the worker at `web` says of itself, what each gateway last said, and at which meter points the readings
@@ -51,12 +51,7 @@ def _standing(path: Path | None) -> Standing:
     if kind is GatewayConfig:
         return gateway_standing(config_or_exit(GatewayConfig, path))
     config = config_or_exit(StreamConfig, path)
-    try:
-        rules = Rules() if config.rules is None else load(config.rules.read_bytes())
-    except (OSError, ValueError) as error:
-        print(f"{config.rules}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    return stream_standing(config, rules)
+    return stream_standing(config, rules_or_exit(config.rules))
 
 
 def _show(standing: Standing) -> None:
@@ -66,6 +61,7 @@ def _show(standing: Standing) -> None:
     if standing.worker is not None:
         partitions = ", ".join(standing.worker["partitions"]) or "none"
         out.print(Text(f"worker {standing.worker['instance']}: {standing.worker['state']}; partitions {partitions}"))
+        out.print(Text(f"its rules: {standing.worker['rules']}"))
     if standing.gateways:
         out.print(_gateways(standing.gateways))
     if standing.missing is not None:

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_or_exit(StreamConfig, args.config)
     rules = rules_or_exit(config.rules)
     notify = Notifier()
-    settings = worker_settings(config)
+    settings = worker_settings(config, digest(rules).hex())
     try:
         _wait_for_topics(config, settings.changelog, notify)
     except TopicsError as error:
@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
     return run_worker(settings, partial(open_partition, settings, rules, name_of(config.rules)), notify)
 
 
-def worker_settings(config: StreamConfig) -> WorkerSettings:
-    """What the worker needs of the configuration."""
+def worker_settings(config: StreamConfig, rules: str) -> WorkerSettings:
+    """What the worker needs of the configuration, and the digest of its rules."""
     topics = config.kafka.topics
     return WorkerSettings(
         kafka=client_options(config.kafka),
@@ -93,6 +93,7 @@ def worker_settings(config: StreamConfig) -> WorkerSettings:
         time=config.kafka.time,
         tick_s=config.tick_s,
         session_timeout_s=config.session_timeout_s,
+        rules=rules,
         web=None if config.web is None else _host_and_port(config.web),
     )
 

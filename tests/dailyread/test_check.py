@@ -184,7 +184,7 @@ def test_the_example_of_a_gateway_is_taken(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_the_example_of_a_stream_job_is_taken() -> None:
-    assert worker_settings(load_config(StreamConfig, EXAMPLES / "stream.toml")).topics.facts == "facts"
+    assert worker_settings(load_config(StreamConfig, EXAMPLES / "stream.toml"), "").topics.facts == "facts"
 
 
 def test_the_example_polls(folder: Path) -> None:
