@@ -12,7 +12,7 @@ from setuptools import setup
 
 COMPILED = [
     f"metering/{name}.py"
-    for name in ("gasday", "volumes", "batch", "chain", "standing", "book", "assess", "records", "point")
+    for name in ("gasday", "volumes", "batch", "chain", "reference", "held", "assess", "records", "point")
 ]  # fmt: skip
 
 if os.environ.get("DAILYREAD_COMPILE") == "1":

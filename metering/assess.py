@@ -28,7 +28,7 @@ def assess(point: Point, changed: set[int]) -> None:
     boundaries = _between_fixed(point, min(changed), max(changed) + 1)
     first, last = boundaries[0], boundaries[-1]
     starts: dict[int, Standing] = {}
-    places: dict[int, dict[tuple[str, int], Standing]] = {}
+    places: dict[int, dict[tuple[str, int, int], Standing]] = {}
     rejected: dict[int, list[Rejected]] = {}
     flagged: dict[int, list[Rejected]] = {}
     spoiled: set[int] = set()
@@ -38,7 +38,7 @@ def assess(point: Point, changed: set[int]) -> None:
             if place.at_us == point.days.start_us(place.judged + 1) and meter.at(place.at_us):
                 starts[place.judged + 1] = standing
             else:
-                places.setdefault(place.judged, {})[meter.serial, place.at_us] = standing
+                places.setdefault(place.judged, {})[(*meter.stay, place.at_us)] = standing
         spoiled |= stood.spoiled
         for day, records in stood.rejected.items():
             rejected.setdefault(day, []).extend(records)
@@ -80,10 +80,10 @@ def _stand(point: Point, meter: Meter, boundaries: Sequence[int]) -> Stood:
     return stand(offered, fixed, _standing_before(point, meter, boundaries[0]), reference.setting(meter))
 
 
-def _believe_places(point: Point, day: int, book: Book, places: dict[tuple[str, int], Standing]) -> None:
+def _believe_places(point: Point, day: int, book: Book, places: dict[tuple[str, int, int], Standing]) -> None:
     apart = {
         key: standing for key, standing in book.places.items()
-        if standing.fixed and key not in places and point.meter_reading(*key) is None
+        if standing.fixed and key not in places and not point.can_read(key)
     }  # fmt: skip
     if places | apart != book.places:  # what is fixed of a meter that we think elsewhere now is kept, should it come back
         book.places = places | apart

@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from metering.batch import BIT, judge_day
-from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, NOT_DETERMINED, RESTORED, WITHDRAWN, Book, Reference
+from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, NOT_DETERMINED, RESTORED, WITHDRAWN, Book
 from metering.facts import AnyFact, CalorificValue, Readings, Withdrawn
 from metering.gasday import GasDays, to_us
 from metering.held import WEEK, Held
@@ -24,6 +24,7 @@ from metering.meters import Meter
 from metering.point import REFERENCE, received_us
 from metering.read_error import Instead
 from metering.records import changes_of
+from metering.reference import Reference
 from metering.replay import FactsByPoint, Ledger, fold, once
 from metering.review import Review, effects_of, review
 from metering.rules import Rules
@@ -51,7 +52,7 @@ class _Determination:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.facts = sorted(facts, key=lambda fact: (received_us(fact), canonical(fact)))
         self.kept: dict[int, Book] = {}  # of each Day what stays: its close-out, its beliefs
-        self.fixed: dict[tuple[str, Place], Standing] = {}
+        self.fixed: dict[tuple[tuple[str, int], Place], Standing] = {}
         self.bypassed: set[datetime] = set()
         self.review = Review()
         self.now_us = 0
@@ -147,7 +148,7 @@ class _Determination:
 
     def _stand(self, point: Held, meter: Meter) -> Stood:
         offered: dict[Place, list[Offer]] = {}
-        fixed = {place: standing for (serial, place), standing in self.fixed.items() if serial == meter.serial}
+        fixed = {place: standing for (stay, place), standing in self.fixed.items() if stay == meter.stay}
         for day in point.books:
             place = boundary(day, self.days)
             if meter.reads(place.at_us):
@@ -179,14 +180,14 @@ class _Determination:
         touched = {boundary(fact.gas_day.toordinal() + n, self.days) for fact in now for n in (0, 1)}
         for meter in point.reference.meters:
             for place in touched:
-                held = self.fixed.get((meter.serial, place))
+                held = self.fixed.get((meter.stay, place))
                 if held is None or not meter.reads(place.at_us):
                     continue
                 batches = [point.batch(day, meter) for day in (place.judged, place.judged + 1)]
                 said = [reading for batch in batches for reading in batch.readings()]
                 said += [offer.reading for offer in told(meter, place, self.days)]
                 if not any((reading.at_us, reading.ticks) == (held.at_us, held.ticks) for reading in said):
-                    del self.fixed[meter.serial, place]
+                    del self.fixed[meter.stay, place]
                     for day, concerned in ((place.judged, meter.up_to(place.at_us)), (place.judged + 1, meter.at(place.at_us))):
                         if concerned and self.kept[day].closed == ACTUAL:
                             self.kept[day].closed = WITHDRAWN
@@ -224,8 +225,8 @@ class _Determination:
                 for place in (low, high):
                     standing = point.standing(meter, place)
                     if standing is not None:
-                        self.fixed[meter.serial, place] = standing._replace(fixed=True)
-                        point.keep(meter, place, self.fixed[meter.serial, place])
+                        self.fixed[meter.stay, place] = standing._replace(fixed=True)
+                        point.keep(meter, place, self.fixed[meter.stay, place])
         elif point.reference.in_deemed_week(day):
             registered = point.reference.of(day)
             book.closed = DEEMED

@@ -5,9 +5,10 @@ stand. Nothing here decides what stands; the engine (`point.py`) and the specifi
 from __future__ import annotations
 
 from metering.batch import Batch, Judged, judge_day
-from metering.book import Book, Reference, order
+from metering.book import Book
 from metering.gasday import GasDays
 from metering.meters import Meter
+from metering.reference import Reference, order
 from metering.review import Review
 from metering.rules import Rules
 from metering.standing import NO_BATCH, Place, Standing, boundary, inside
@@ -32,14 +33,14 @@ class Held:
         self.review = Review()
         self.touched: set[int] = set()  # the Days whose records are due
 
-    def owner(self, day: int) -> str | None:
-        """The meter in place at the Day's start, and from then on."""
+    def owner(self, day: int) -> tuple[str, int] | None:
+        """The meter in place at the Day's start, and from then on, by its `stay`."""
         at_us = self.days.start_us(day)
-        return next((meter.serial for meter in self.reference.meters if meter.at(at_us)), None)
+        return next((meter.stay for meter in self.reference.meters if meter.at(at_us)), None)
 
-    def meter_reading(self, serial: str, at_us: int) -> Meter | None:
-        """The meter of that serial number that could be read at an instant."""
-        return next((meter for meter in self.reference.meters if meter.serial == serial and meter.reads(at_us)), None)
+    def can_read(self, key: tuple[str, int, int]) -> bool:
+        """Whether the meter of a key of `places` could be read at its instant, as we know the meters now."""
+        return any(meter.stay == key[:2] and meter.reads(key[2]) for meter in self.reference.meters)
 
     def book(self, day: int) -> Book:
         """What is held of a Day, made where it is missing."""
@@ -75,7 +76,7 @@ class Held:
         if place.at_us == self.days.start_us(begins) and meter.at(place.at_us):
             return self.start(begins)
         book = self.books.get(place.judged)
-        return None if book is None else book.places.get((meter.serial, place.at_us))
+        return None if book is None else book.places.get((*meter.stay, place.at_us))
 
     def keep(self, meter: Meter, place: Place, standing: Standing) -> None:
         """Note what stands of a meter at a boundary, its fitting or its removal."""
@@ -83,7 +84,7 @@ class Held:
         if place.at_us == self.days.start_us(begins) and meter.at(place.at_us):
             self.book(begins).start = standing
         else:
-            self.book(place.judged).places[meter.serial, place.at_us] = standing
+            self.book(place.judged).places[(*meter.stay, place.at_us)] = standing
 
     def end(self, day: int) -> Standing | None:
         """The standing reading of the Day's end, of the meter that was in place until then."""

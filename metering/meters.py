@@ -33,11 +33,17 @@ class Meter(NamedTuple):
 
     number: int
     serial: str
+    fitted_us: int
     from_us: int
     to_us: int | None
     fitting: Index
     removal: Index | None
     register: Register
+
+    @property
+    def stay(self) -> tuple[str, int]:
+        """What tells this time of the meter at the point from another: a meter may come back."""
+        return self.serial, self.fitted_us
 
     def at(self, instant_us: int) -> bool:
         """Whether it is the meter from this instant on."""
@@ -92,12 +98,9 @@ def _removal(fitted: MeterFitted, after: MeterFitted | None, removals: Sequence[
 def _meter(
     number: int, fitted: MeterFitted, after: MeterFitted | None, removed: MeterRemoved | None, days: GasDays, order: Order
 ) -> Meter:
-    at_us = to_us(fitted.at)
-    from_us = at_us if number else days.start_us(days.day_of(at_us))
-    removal, to_us_ = None, None if after is None else to_us(after.at)
-    if removed is not None:
-        to_us_ = to_us(removed.at)
-        removal = Index(to_us_, removed.index, order(removed)[0])
-    return Meter(
-        number, fitted.meter, from_us, to_us_, Index(from_us, fitted.index, order(fitted)[0]), removal, Register(fitted)
-    )
+    fitted_us = to_us(fitted.at)
+    from_us = fitted_us if number else days.start_us(days.day_of(fitted_us))
+    fitting = Index(from_us, fitted.index, order(fitted)[0])
+    removal = None if removed is None else Index(to_us(removed.at), removed.index, order(removed)[0])
+    ended_us = removal.at_us if removal is not None else None if after is None else to_us(after.at)
+    return Meter(number, fitted.meter, fitted_us, from_us, ended_us, fitting, removal, Register(fitted))

@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import groupby
 
 from metering.assess import assess, determine_around, extend
-from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, WITHDRAWN, Belief, Book, ReferenceFact
+from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, WITHDRAWN, Belief, Book
 from metering.facts import (
     AnyFact,
     BypassUsed,
@@ -34,6 +34,7 @@ from metering.ledger import Change
 from metering.meters import Meter
 from metering.read_error import Instead
 from metering.records import changes_of
+from metering.reference import ReferenceFact
 from metering.review import CHECKS, ERRORS, effects_of, review
 from metering.rules import Rules
 from metering.standing import Place, Standing, boundary, told
@@ -267,13 +268,13 @@ class Point(Held):
         review(self)
         self._due_us = None
 
-    def _change_owner(self, day: int, was: str | None) -> None:
+    def _change_owner(self, day: int, was: tuple[str, int] | None) -> None:
         """Another meter was in place at the Day's start than we thought: what stood there was of the other."""
         book, before, at_us = self.books[day], self.book(day - 1), self.days.start_us(day)
         if book.start is not None and was is not None:
-            before.places[was, at_us] = book.start
+            before.places[(*was, at_us)] = book.start
         owner = self.owner(day)
-        book.start = None if owner is None else before.places.pop((owner, at_us), None)
+        book.start = None if owner is None else before.places.pop((*owner, at_us), None)
 
     def _withdraw(self, fact: Withdrawn) -> set[int]:
         """Take back the pieces of a meter's Day that were received before; the Days whose batch must be judged again."""
@@ -381,7 +382,8 @@ class Point(Held):
             book.closed, book.closed_l = ACTUAL, litres
             if instead is not None:
                 book.read_l, book.closed_l = litres, instead.litres
-            book.bypass_l = self._bypass_l(day)
+            if self.reference.bypasses:
+                book.bypass_l = self._bypass_l(day)
             self._fix(day, book)
         elif self.reference.in_deemed_week(day):
             book.closed = DEEMED
@@ -394,7 +396,7 @@ class Point(Held):
         """Fix the readings on which the Day is closed out as actual."""
         if day >= self.reference.steady_from:
             for begun in (book, self.book(day + 1)):
-                if begun.start is not None:
+                if begun.start is not None and not begun.start.fixed:
                     begun.start = Standing(begun.start.at_us, begun.start.ticks, True)
             return
         for meter, low, high in self.spans(day, day + 1):

@@ -10,11 +10,12 @@ from datetime import date
 
 import msgspec
 
-from metering.book import ACTUAL, Belief, Book, Reference
+from metering.book import ACTUAL, Belief, Book
 from metering.facts import BypassUsed, CalorificValue, EquipmentFault, MeterFitted, MeterRemoved, Registered
 from metering.gasday import GasDays, to_datetime
 from metering.held import WEEK
 from metering.point import Point, received_us
+from metering.reference import Reference
 from metering.rules import Rules
 
 STATE_VERSION = 3
