@@ -157,6 +157,8 @@ def _spans_day(point: Point, readings: PackedReadings, last_us: int) -> bool:
 def _judge_day(
     point: Point, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
 ) -> None:
+    if book.closed == ACTUAL and point.floor is not None:
+        return  # nothing that a pruned point takes changes it, and its pieces are not there any more
     judged = point.judged(day, book)
     everything, flags = [*judged.rejected], 0
     for number, batch in judged.of.items():

@@ -99,6 +99,7 @@ def stand(
 
     `before` is the nearest standing reading before the first place: a rejection may name it.
     """
+    result = Stood({}, {}, {}, set())
     nodes: dict[tuple[Place, int, int], Node] = {}
     readings: dict[tuple[Place, int, int], list[Offer]] = {}
     for place in sorted(offered):
@@ -107,13 +108,16 @@ def stand(
             nodes[place, held.at_us, held.ticks] = Node(held.at_us, held.ticks, 0, place.judged + 1, place.judged, 1, True)
         for offer in offered[place]:
             reading = offer.reading
+            if offer.told and setting.register is not None and reading.ticks >= setting.register.modulus:
+                detail = f"index is not an integer in 0 .. {setting.register.modulus - 1}"
+                result.rejected.setdefault(offer.day, []).append(_rejected(reading, offer.day, "malformed", detail, setting))
+                continue
             key = (place, reading.at_us, reading.ticks)
             readings.setdefault(key, []).append(offer)
             if held is None or reading.ticks != held.ticks:
                 nodes[key] = _joined(nodes.get(key), offer, place)
     chain = standing(list(nodes.values()), admission(setting))
     stands = set(chain)
-    result = Stood({}, {}, {}, set())
     for record in flags(chain, setting):
         result.flagged.setdefault(record.gas_day.toordinal(), []).append(record)
     if before is not None:
