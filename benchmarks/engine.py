@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -177,8 +178,10 @@ def size() -> None:
 def compiled() -> int:
     """Install the compiled rules into a folder of their own, and measure them; the exit code."""
     with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source"  # a copy: what an earlier build left beside the sources would be taken along
+        shutil.copytree(REPOSITORY, source, ignore=shutil.ignore_patterns(".*", "build", "out", "*.egg-info"))
         options = ["-q", "--no-build-isolation", "--no-deps", "--target", folder]
-        build = [sys.executable, "-m", "pip", "install", *options, str(REPOSITORY)]
+        build = [sys.executable, "-m", "pip", "install", *options, str(source)]
         subprocess.run(build, env=os.environ | {"DAILYREAD_COMPILE": "1"}, check=True)
         measure_it = [sys.executable, "-m", "benchmarks.engine"]
         return subprocess.run(measure_it, cwd=folder, env=os.environ | {"PYTHONPATH": f"{folder}:{REPOSITORY}"}).returncode
