@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from metering.batch import BIT, READING_RULES
+from metering.batch import READING_RULES
 from metering.book import ACTUAL, APPORTIONED, NOT_DETERMINED, OPEN, RESTORED, WITHDRAWN, Book
 from metering.ledger import Rejected
 from metering.meters import Meter
 from metering.standing import Offer, Place, Standing, Stood, boundary, inside, intervals, offers, stand, told
+from metering.validation import BIT
 from metering.volumes import apportion
 from metering.wire import PackedReadings
 
@@ -137,6 +138,8 @@ def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: St
     if readings.first_us != start.at_us or index[0] != start.ticks or not _spans_day(point, readings, last_us):
         return None
     validation = point.rules.of(readings.gas_day)
+    if "off" in validation.action.values():
+        return None
     offset_s = readings.clock_offset_s
     if offset_s is not None and abs(offset_s) > validation.clock_offset_s:
         return None

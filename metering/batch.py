@@ -8,7 +8,7 @@ readings with those of other Days are in `standing.py`, those about a whole Day 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -20,16 +20,29 @@ from metering.facts import Readings
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 from metering.ledger import Rejected, Tolerance
 from metering.meters import Meter
-from metering.rules import CLAUSES, RULE_IDS, TOO_OLD, Rules
+from metering.rules import Rules
+from metering.validation import (
+    BIT,
+    CLAUSES,
+    TOO_OLD,
+    Expected,
+    clock_invalid,
+    conflicting_reading,
+    convertor_ratio,
+    equipment_status,
+    from_the_future,
+    interval_sum,
+    m3,
+    malformed,
+    tolerance_1_percent,
+)
 from metering.volumes import Register, Verdict
 
 Check = Literal["tolerance_1_percent", "interval_sum"]
-BIT = {rule: 1 << n for n, rule in enumerate(RULE_IDS)}
 READING_RULES = (
     BIT["malformed"] | BIT["from_the_future"] | BIT["clock_invalid"] | BIT["conflicting_reading"]
     | BIT["boundary_mismatch"] | BIT["negative_advance"] | BIT["excess_flow"] | BIT["equipment_status"]
 )  # fmt: skip
-FLAG_STATUSES = {"tamper", "battery_low", "reed_switch", "bypass_open"}
 
 
 class Reading(NamedTuple):
@@ -127,8 +140,8 @@ def judge(day: int, pieces: Sequence[Readings], setting: Setting) -> Batch:
     batch = sorter.batch()
     if setting.meter is None or all(piece.meter != setting.meter.serial for piece in pieces):
         return batch
-    failed, ran = batch.failed, batch.ran
-    if any(FLAG_STATUSES.intersection(piece.status) for piece in pieces):
+    failed, ran, validation = batch.failed, batch.ran, setting.rules.of(day)
+    if validation.runs("equipment_status") and equipment_status(pieces):
         failed |= BIT["equipment_status"]
     tolerances, found = _compare(day, pieces, batch, setting)
     ran |= found.ran
@@ -165,11 +178,11 @@ class _Sorter:
         tolerance_us = setting.rules.boundary_s * SECOND_US
         self.start_us, self.end_us = setting.days.start_us(day), setting.days.end_us(day)
         self.tolerance_us = tolerance_us
-        self.first_us = self.start_us - tolerance_us
-        self.last_us = self.end_us + tolerance_us
+        first_us = self.start_us - tolerance_us
         if setting.registered is not None:
-            self.first_us = max(self.first_us, setting.days.start_us(setting.registered) - tolerance_us)
+            first_us = max(first_us, setting.days.start_us(setting.registered) - tolerance_us)
         meter = setting.meter
+        self.expected = Expected(day, meter, self.start_us - tolerance_us, first_us, self.end_us + tolerance_us, tolerance_us)
         self.boundaries = [us for us in (self.start_us, self.end_us) if meter is None or meter.reads(us)]
         self.pool: dict[int, Reading] = {}
         self.rejected: dict[tuple[str, int, str], Rejected] = {}
@@ -178,10 +191,11 @@ class _Sorter:
 
     def take(self, piece: Readings) -> None:
         received_us = to_us(piece.received_at) if piece.received_at is not None else 0
-        refusal, clock = self._refusal(piece, received_us), self._clock(piece)
+        refusal = self._refusal(piece, received_us)
+        clock = ("clock_invalid", clock_invalid(piece, self.validation.clock_offset_s))
         own = self.setting.meter is not None and piece.meter == self.setting.meter.serial
         if own:
-            self.ran |= READING_RULES
+            self.ran |= self.validation.running(READING_RULES)
         latest: int | None = None
         for n, at in enumerate(piece.instants()):
             index = piece.index[n]
@@ -193,7 +207,7 @@ class _Sorter:
             reasons = [refusal or self._alone(at_us, index, rising, received_us), clock]
             if piece.source == "on_site":
                 at_us = self._as_on_site(at_us)
-            if not any(self._reject(*reason, at_us, index, received_us, own) for reason in reasons if reason):
+            if not any(self._reject(*reason, at_us, index, received_us, own) for reason in reasons if reason[1]):
                 self._keep(Reading(at_us, index, received_us, self._unconverted(piece, n)))
 
     def _as_on_site(self, at_us: int) -> int:
@@ -214,32 +228,10 @@ class _Sorter:
             return TOO_OLD, f"more than {setting.rules.history_days} Days before it was received"
         return None
 
-    def _clock(self, piece: Readings) -> tuple[str, str] | None:
-        if "clock_invalid" in piece.status:
-            return "clock_invalid", "the equipment marks its clock invalid"
-        limit = self.validation.clock_offset_s
-        if piece.clock_offset_s is not None and abs(piece.clock_offset_s) > limit:
-            return "clock_invalid", f"the equipment's clock is {piece.clock_offset_s:g} s off; {limit} s are allowed"
-        return None
-
-    def _alone(self, at_us: int, index: Any, rising: bool, received_us: int) -> tuple[str, str] | None:
-        modulus = self.setting.register.modulus if self.setting.register else 1
-        if type(index) is not int or not 0 <= index < modulus:
-            return "malformed", f"index is not an integer in 0 .. {modulus - 1}"
-        if not rising:
-            return "malformed", "its instant is not later than the one before it"
-        if self.first_us > at_us >= self.start_us - self.tolerance_us:
-            return "malformed", "no Day for it: it lies before the registration date"
-        if not self.first_us <= at_us <= self.last_us:
-            return "malformed", f"no Day for it: {date.fromordinal(self.day)} does not hold this instant"
-        meter = self.setting.meter
-        if meter is not None and at_us < meter.from_us - self.tolerance_us:
-            return "malformed", f"meter {meter.serial} was not fitted yet"
-        if meter is not None and meter.to_us is not None and at_us > meter.to_us + self.tolerance_us:
-            return "malformed", f"meter {meter.serial} was removed by then"
-        if at_us > received_us + self.validation.future_s * SECOND_US:
-            return "from_the_future", f"received at {_text(received_us)}, before the instant it is stamped with"
-        return None
+    def _alone(self, at_us: int, index: Any, rising: bool, received_us: int) -> tuple[str, str]:
+        if wrong := malformed(index, at_us, rising, self.expected):
+            return "malformed", wrong
+        return "from_the_future", from_the_future(at_us, received_us, self.validation.future_s)
 
     def _unconverted(self, piece: Readings, n: int) -> int | None:
         """The unconverted index beside a reading; None where there is none that can be."""
@@ -258,11 +250,13 @@ class _Sorter:
         else:
             first, second = sorted((held, reading), key=lambda each: (each.received_us, each.ticks))
             self.pool[reading.at_us] = first
-            detail = f"{first.ticks} was received first, at {_text(first.received_us)}"
+            detail = conflicting_reading(second.ticks, first.ticks, first.received_us)
             self._reject("conflicting_reading", detail, second.at_us, second.ticks, second.received_us, True)
 
     def _reject(self, rule: str, detail: str, at_us: int, index: Any, received_us: int, own: bool) -> bool:
         """Whether the reading is rejected; a rule that only flags leaves it."""
+        if not self.validation.runs(rule):
+            return False
         if own and rule != TOO_OLD:
             self.failed |= BIT[rule]
         if rule != TOO_OLD and not self.validation.rejects(rule):
@@ -285,6 +279,7 @@ class _Sorter:
 
 
 Measured = tuple[Fraction, Fraction, Fraction, int]
+Apart = Callable[[Fraction, Fraction, Fraction, Decimal], str]
 
 
 class _Found(NamedTuple):
@@ -307,30 +302,25 @@ def _compare(day: int, pieces: Sequence[Readings], batch: Batch, setting: Settin
     ran = failed = 0
     tolerances: list[Tolerance] = []
     refusals: list[Rejected] = []
-    checks: tuple[tuple[Check, Measured | None], ...] = (
-        ("tolerance_1_percent", _reference(pieces, register, start, end)),
-        ("interval_sum", _intervals(day, pieces, batch, setting)),
+    checks: tuple[tuple[Check, Apart, Measured | None], ...] = (
+        ("tolerance_1_percent", tolerance_1_percent, _reference(pieces, register, start, end)),
+        ("interval_sum", interval_sum, _intervals(day, pieces, batch, setting)),
     )
-    for check, measured in checks:
-        if measured is None:
+    for check, apart, measured in checks:
+        if measured is None or not validation.runs(check):
             continue
         a, b, tick, received_us = measured
-        within = abs(a - b) <= max(Fraction(validation.tolerance) * b, tick)
+        detail = apart(a, b, tick, validation.tolerance)
         ran |= BIT[check]
-        tolerances.append(_tolerance(setting.meter_point, day, check, a, b, within))
-        if not within:
+        tolerances.append(_tolerance(setting.meter_point, day, check, a, b, not detail))
+        if detail:
             failed |= BIT[check]
             if validation.rejects(check):
-                detail = (
-                    f"a {_m3(a)} m³, b {_m3(b)} m³, allowed difference {_m3(max(Fraction(validation.tolerance) * b, tick))} m³"
-                )
                 refusals.append(rejected(setting.meter_point, day, check, detail, None, None, received_us))
     ratio = _convertor(pieces, register, start, end)
-    if ratio is not None:
+    if ratio is not None and validation.runs("convertor_ratio"):
         ran |= BIT["convertor_ratio"]
-        converted, unconverted = ratio
-        low, high = Fraction(validation.convertor_ratio_min), Fraction(validation.convertor_ratio_max)
-        if not low * unconverted <= converted <= high * unconverted:
+        if convertor_ratio(*ratio, validation.convertor_ratio_min, validation.convertor_ratio_max):
             failed |= BIT["convertor_ratio"]
     return tuple(tolerances), _Found(ran, failed, tuple(refusals))
 
@@ -398,22 +388,11 @@ def rejected(meter_point: str, day: int, rule: str, detail: str, at_us: int | No
 
 
 def _tolerance(meter_point: str, day: int, check: Check, a: Fraction, b: Fraction, within: bool) -> Tolerance:
-    deviation = None if b == 0 else _places(a / b - 1, 6)
+    deviation = None if b == 0 else m3(a / b - 1, 6)
     return Tolerance(
         meter_point=meter_point, gas_day=date.fromordinal(day), check=check,
-        a=_places(a, 3), b=_places(b, 3), deviation=deviation, within=within,
+        a=m3(a), b=m3(b), deviation=deviation, within=within,
     )  # fmt: skip
-
-
-def _places(value: Fraction, places: int) -> Decimal:
-    """A fraction rounded half up in size to so many places."""
-    scaled = value * 10**places
-    whole = (2 * abs(scaled.numerator) + scaled.denominator) // (2 * scaled.denominator)
-    return Decimal(-whole if value < 0 else whole).scaleb(-places)
-
-
-def _m3(value: Fraction) -> Decimal:
-    return _places(value, 3)
 
 
 def _unwrapped(start: int, end: int, modulus: int) -> int:
@@ -422,7 +401,3 @@ def _unwrapped(start: int, end: int, modulus: int) -> int:
 
 def _received_us(piece: Readings) -> int:
     return 0 if piece.received_at is None else to_us(piece.received_at)
-
-
-def _text(instant_us: int) -> str:
-    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")

@@ -13,7 +13,8 @@ from metering.batch import rejected
 from metering.facts import CheckRead, MeterErrorAdjusted
 from metering.gasday import SECOND_US, GasDays, to_us
 from metering.ledger import Key, Rejected
-from metering.rules import TOO_OLD, Rules
+from metering.rules import Rules
+from metering.validation import TOO_OLD
 from metering.volumes import Register
 from metering.wire import canonical
 

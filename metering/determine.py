@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 
-from metering.batch import BIT, judge_day
+from metering.batch import judge_day
 from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, NOT_DETERMINED, RESTORED, WITHDRAWN, Book
 from metering.facts import AnyFact, CalorificValue, Readings, Withdrawn
 from metering.gasday import GasDays, to_us
@@ -29,6 +29,7 @@ from metering.replay import FactsByPoint, Ledger, fold, once
 from metering.review import Review, effects_of, review
 from metering.rules import Rules
 from metering.standing import Offer, Place, Standing, Stood, boundary, inside, intervals, offers, stand, told
+from metering.validation import BIT
 from metering.volumes import apportion, daily_share_wh, litres_of, volume_of_wh
 from metering.wire import canonical
 

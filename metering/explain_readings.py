@@ -14,7 +14,7 @@ from metering.explanation import Boundary, Piece, RuleFound, Source
 from metering.facts import MeterFitted, MeterRemoved, Readings
 from metering.gasday import to_datetime, to_us
 from metering.ledger import Day, Rejected, Tolerance
-from metering.rules import RULES
+from metering.validation import RULES
 from metering.wire import identity
 
 

@@ -8,12 +8,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from metering.batch import BIT
 from metering.book import ACTUAL, APPORTIONED, ASSUMED, DEEMED, OPEN, RESTORED, REVISED, WITHDRAWN, Book
 from metering.gasday import to_datetime
 from metering.ledger import AnyRecord, Change, Day, DayStatus, DeterminedStatus, Reconciliation, Void
-from metering.rules import RULE_IDS
 from metering.standing import Standing
+from metering.validation import BIT, RULE_IDS, stuck_register, unusual_volume
 from metering.volumes import quantity_wh
 
 if TYPE_CHECKING:
@@ -77,8 +76,11 @@ def day_record(point: Held, day: int, book: Book) -> Day:
         ran |= BOUNDARY_RULES
         if actual and quantity is not None:
             ran |= UNUSUAL_VOLUME
-            if quantity > _usual_wh(registered.annual_quantity_kwh, point.rules.of(day).unusual_factor):
+            if unusual_volume(quantity, _usual_wh(registered.annual_quantity_kwh, point.rules.of(day).unusual_factor)):
                 failed |= UNUSUAL_VOLUME
+    validation = point.rules.of(day)
+    if validation.action:
+        ran, failed = validation.running(ran), validation.running(failed)
     determined_l = book.determined_l
     if book.bypass_l and determined_l is not None:
         determined_l += book.bypass_l
@@ -137,14 +139,12 @@ def _stands_still(point: Held, day: int, start: Standing, end: Standing) -> bool
     else:
         advance_l = point.advance_l(first, day + 1)
         moved = None if advance_l is None else advance_l != 0
-    if moved is not False:
-        return None if moved is None else False
     registered, value = point.reference.of(day), point.reference.calorific_value(day)
     meter = point.reference.meter_up_to(point.days.end_us(day))
-    if registered is None or meter is None or value is None:
+    if moved is None or registered is None or meter is None:
         return None
-    mean_m3 = Fraction(registered.annual_quantity_kwh) / 365 * Fraction(18, 5) / Fraction(value)
-    return mean_m3 > validation.stuck_ticks * meter.register.k
+    mean_m3 = None if value is None else Fraction(registered.annual_quantity_kwh) / 365 * Fraction(18, 5) / Fraction(value)
+    return stuck_register(moved, mean_m3, meter.register, validation.stuck_ticks)
 
 
 def thousandths(value: int | None) -> Decimal | None:

@@ -1,8 +1,8 @@
 """The rules in force: the calendar's settings, the validation rules with their actions and parameters, and the standard of
 performance with its charges, dated by Gas Day.
 
-`RULES` is the table of validation rules, in the order in which a ledger names them. A TOML file may change a rule's action
-and parameters from a Gas Day on (`load`); entries of the past stay as they are.
+The validation rules themselves are in `validation.py`. A TOML file may change a rule's action and parameters from a Gas Day on
+(`load`); entries of the past stay as they are.
 """
 
 from __future__ import annotations
@@ -10,46 +10,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from datetime import date
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from metering.business_days import BusinessDays
 from metering.gasday import BRITISH_DAY_STARTS, DayStart, GasDays
+from metering.validation import BIT, RULE_IDS, RULES, Action
 
-Action = Literal["reject", "flag"]
-
-
-class Rule(NamedTuple):
-    """A validation rule: its identifier, the clause it rests on, what it does by default, and whether it may reject at all."""
-
-    id: str
-    clause: str
-    action: Action
-    may_reject: bool = True
-
-
-RULES = (
-    Rule("malformed", "1.4.3", "reject"),
-    Rule("from_the_future", "1.5", "reject"),
-    Rule("clock_invalid", "1.5", "reject"),
-    Rule("conflicting_reading", "1.5", "reject"),
-    Rule("boundary_mismatch", "4.2.3(c)", "reject"),
-    Rule("negative_advance", "1.5", "reject"),
-    Rule("excess_flow", "1.5", "reject"),
-    Rule("tolerance_1_percent", "4.8.1(d)", "reject"),
-    Rule("interval_sum", "4.8.1(d)", "reject"),
-    Rule("convertor_ratio", "1.5", "flag", may_reject=False),
-    Rule("unusual_volume", "1.5", "flag", may_reject=False),
-    Rule("stuck_register", "1.5", "flag", may_reject=False),
-    Rule("equipment_status", "5.1.3", "flag", may_reject=False),
-)
-RULE_IDS = tuple(rule.id for rule in RULES)
-TOO_OLD = "too_old"  # no rule of validation: what lies further back than the history that is kept is not looked at
-CLAUSES = {rule.id: rule.clause for rule in RULES} | {TOO_OLD: "1.5"}
 GBP_MAX = 1_000_000  # a charge, for one reading or Day
-ALWAYS_REJECT = frozenset({"malformed", "conflicting_reading"})
 
 
 def _at_least(field: str, value: int | Decimal, least: int) -> None:
@@ -80,11 +50,9 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for rule, action in self.action.items():
             if rule not in RULE_IDS:
                 raise ValueError(f"action.{rule}: no such rule; there are {', '.join(RULE_IDS)}")
-            known = RULES[RULE_IDS.index(rule)]
-            if action == "reject" and not known.may_reject:
-                raise ValueError(f"action.{rule}: this rule may only `flag`")
-            if action == "flag" and rule in ALWAYS_REJECT:
-                raise ValueError(f"action.{rule}: this rule can only `reject`; there is no reading to keep")
+            allowed = RULES[RULE_IDS.index(rule)].allowed
+            if action not in allowed:
+                raise ValueError(f"action.{rule}: found {action}; allowed: {', '.join(allowed)}")
         for field in ("future_s", "clock_offset_s", "stuck_ticks"):
             _at_least(field, getattr(self, field), 0)
         _at_least("stuck_days", self.stuck_days, 1)
@@ -97,6 +65,17 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def rejects(self, rule: str) -> bool:
         """Whether a reading that fails the rule is rejected, rather than flagged."""
         return self.action.get(rule, RULES[RULE_IDS.index(rule)].action) == "reject"
+
+    def runs(self, rule: str) -> bool:
+        """Whether the rule is looked at."""
+        return self.action.get(rule) != "off"
+
+    def running(self, rules: int) -> int:
+        """Those of a bit set of rules that are not off."""
+        for rule, action in self.action.items():
+            if action == "off":
+                rules &= ~BIT[rule]
+        return rules
 
 
 class Standard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

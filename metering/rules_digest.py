@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from metering.rules import RULES, Rules, Validation
+from metering.rules import Rules, Validation
+from metering.validation import RULES
 
 DIGEST_BYTES = 8
 DATED = ("validation", "performance")  # fields with entries that hold from a Gas Day on

@@ -16,6 +16,7 @@ from metering.chain import Node, standing
 from metering.gasday import GasDays, to_datetime
 from metering.ledger import Rejected
 from metering.meters import Meter
+from metering.validation import boundary_mismatch, excess_flow, instant, negative_advance, no_index
 
 NO_BATCH = Batch()
 
@@ -108,8 +109,8 @@ def stand(
             nodes[place, held.at_us, held.ticks] = Node(held.at_us, held.ticks, 0, place.judged + 1, place.judged, 1, True)
         for offer in offered[place]:
             reading = offer.reading
-            if offer.told and setting.register is not None and reading.ticks >= setting.register.modulus:
-                detail = f"index is not an integer in 0 .. {setting.register.modulus - 1}"
+            if offer.told and setting.register is not None and no_index(reading.ticks, setting.register.modulus):
+                detail = no_index(reading.ticks, setting.register.modulus)
                 result.rejected.setdefault(offer.day, []).append(_rejected(reading, offer.day, "malformed", detail, setting))
                 continue
             key = (place, reading.at_us, reading.ticks)
@@ -128,7 +129,10 @@ def stand(
             continue
         rule, detail = conflict(node, chain, setting)
         for offer in readings[key]:
-            only_flagged = rule == "boundary_mismatch" and not setting.rules.of(offer.day).rejects(rule)
+            validation = setting.rules.of(offer.day)
+            if not validation.runs(rule):
+                continue
+            only_flagged = rule == "boundary_mismatch" and not validation.rejects(rule)
             to = result.flagged if only_flagged else result.rejected
             to.setdefault(offer.day, []).append(_rejected(offer.reading, offer.day, rule, detail, setting))
             if not only_flagged and not offer.told:
@@ -187,7 +191,7 @@ def conflict(node: Node, chain: Sequence[Node], setting: Setting) -> tuple[str, 
         return found
     for each in chain:
         if each.at_us == node.at_us:
-            return "boundary_mismatch", f"{node.ticks} differs from {each.ticks}, which stands at this instant"
+            return "boundary_mismatch", boundary_mismatch(node.ticks, each.ticks)
     after = min((each for each in chain if each.at_us > node.at_us), key=lambda each: each.at_us, default=None)
     if after is not None and (found := _refusal(node, after, setting)):
         return found
@@ -209,22 +213,18 @@ def _refusal(before: Node, after: Node, setting: Setting) -> tuple[str, str] | N
 
 
 def _conflict(before: Node, after: Node, setting: Setting) -> tuple[str, str] | None:
-    register, factor = setting.register, setting.rules.of(after.judged).excess_factor
+    """The rule that the advance between two readings fails, if one does."""
+    register, validation = setting.register, setting.rules.of(after.judged)
     assert register is not None
-    span_us = after.at_us - before.at_us
-    verdict = register.verdict(before.ticks, after.ticks, span_us, factor)
-    between = f"from {before.ticks} at {_text(before.at_us)} to {after.ticks} at {_text(after.at_us)}"
-    if verdict == "negative_advance":
-        return verdict, f"{between}: down, and no roll-over of {register.digits} digits"
-    if verdict == "excess_flow":
-        most = register.limit_ticks(span_us, factor)
-        return verdict, f"{between}: {after.ticks - before.ticks} ticks, at most {most} possible"
+    between = f"from {before.ticks} at {instant(before.at_us)} to {after.ticks} at {instant(after.at_us)}"
+    for rule, check in (("negative_advance", negative_advance), ("excess_flow", excess_flow)):
+        if not validation.runs(rule):
+            continue
+        wrong = check(register, before.ticks, after.ticks, after.at_us - before.at_us, validation.excess_factor)
+        if wrong:
+            return rule, f"{between}: {wrong}"
     return None
 
 
 def _rejected(reading: Reading, day: int, rule: str, detail: str, setting: Setting) -> Rejected:
     return rejected(setting.meter_point, day, rule, detail, reading.at_us, reading.ticks, reading.received_us)
-
-
-def _text(instant_us: int) -> str:
-    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")

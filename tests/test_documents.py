@@ -18,7 +18,8 @@ from dailyread.jsonlines import BadLine, read_facts, write_record
 from metering.facts import FACT_TYPES, AnyFact
 from metering.ledger import RECORD_TYPES, Performance
 from metering.replay import latest_us, replay
-from metering.rules import RULES, Rules, Validation, load
+from metering.rules import Rules, Validation, load
+from metering.validation import RULES
 from tests.test_imports import OURS, ROOT
 
 MADE = {"out", "build"}

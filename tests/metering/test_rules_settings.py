@@ -11,6 +11,7 @@ import pytest
 
 from metering.facts import ReferenceIndex
 from metering.rules import Rules, Validation, load
+from metering.validation import RULES
 from tests.metering.domain import Site, View, later, start
 
 DAY = "2026-01-10"
@@ -228,8 +229,8 @@ def test_rules_come_from_toml() -> None:
         ("[[validation]]\nstuck_days = 0", "stuck_days: 0 is not 1 or more"),
         ("[[validation]]\nconvertor_ratio_min = '200'", "convertor_ratio_min: 200 is above convertor_ratio_max"),
         ("[[validation]]\naction.tolerance = 'flag'", "action.tolerance: no such rule; there are malformed, "),
-        ("[[validation]]\naction.malformed = 'flag'", "action.malformed: this rule can only `reject`"),
-        ("[[validation]]\naction.stuck_register = 'reject'", "action.stuck_register: this rule may only `flag`"),
+        ("[[validation]]\naction.malformed = 'flag'", "action.malformed: found flag; allowed: reject"),
+        ("[[validation]]\naction.stuck_register = 'reject'", "action.stuck_register: found reject; allowed: flag, off"),
         ("[[validation]]\naction.excess_flow = 'ignore'", "Invalid enum value 'ignore'"),
         ("nonsense = 1", "unknown field `nonsense`"),
         ("= 1", "Invalid"),
@@ -238,3 +239,31 @@ def test_rules_come_from_toml() -> None:
 def test_wrong_settings_say_what_is_wrong(toml: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         load(toml.encode())
+
+
+# --- rules that are off -------------------------------------------------------------------------------------------------------
+
+OFF: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "from_the_future": ([0, 100], {"received": "2026-01-11 04:00"}),
+    "clock_invalid": ([0, 100], {"status": ("clock_invalid",)}),
+    "excess_flow": ([0, 260_000], {}),
+    "tolerance_1_percent": ([0, 100], {"reference_index": ReferenceIndex(start=0, end=110)}),
+    "equipment_status": ([0, 100], {"status": ("tamper",)}),
+}
+
+
+@pytest.mark.parametrize(("rule", "case"), OFF.items(), ids=OFF)
+def test_1_5_a_rule_that_is_off_neither_runs_nor_fails(rule: str, case: tuple[list[Any], dict[str, Any]]) -> None:
+    found = {}
+    for action in ("flag", "off"):
+        site = Site(BEFORE, index=0, rules=Rules(validation=(Validation(action={rule: action}),)))
+        site.read(DAY, case[0], **case[1])
+        view = site.ledger("2026-01-14 12:00")
+        day = view.day(DAY)
+        found[action] = (rule in day.ran, rule in day.failed, day.valid, view.rejected(DAY))
+    assert found == {"flag": (True, True, True, []), "off": (False, False, True, [])}
+
+
+def test_1_5_the_table_names_each_rule_once_with_the_function_of_that_name() -> None:
+    assert [rule.check.__name__ for rule in RULES] == [rule.id for rule in RULES]
+    assert len({rule.check for rule in RULES}) == len(RULES)

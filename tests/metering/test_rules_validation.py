@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from metering.facts import ReferenceIndex
-from metering.rules import RULE_IDS, Rules
+from metering.rules import Rules
+from metering.validation import RULE_IDS
 from tests.metering.domain import Site, View, hours, local, start
 
 DAY = "2026-01-10"

@@ -1,4 +1,4 @@
-"""Rules that change under a running job: the worker refuses, until `dailyread rebuild state`; then the ledger is that of the new."""
+"""Rules that change under a job: the worker refuses, until `dailyread rebuild state`; then the ledger is that of the new."""
 
 from __future__ import annotations
 
