@@ -16,6 +16,7 @@ import msgspec
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
 _US = timedelta(microseconds=1)
+_EXACT_US = 2**32 * SECOND_US  # up to here seconds as a float tell every microsecond
 
 
 def to_us(instant: datetime) -> int:
@@ -25,6 +26,8 @@ def to_us(instant: datetime) -> int:
 
 def to_datetime(instant_us: int) -> datetime:
     """Microseconds since the epoch as an aware datetime in UTC."""
+    if 0 <= instant_us < _EXACT_US:
+        return datetime.fromtimestamp(instant_us / SECOND_US, UTC)  # in half the time of an addition
     return EPOCH + timedelta(microseconds=instant_us)
 
 

@@ -51,7 +51,8 @@ def encode_change(change: Change, partition: int, offset: int) -> tuple[bytes, b
     """Key and value of the `ledger` message for a record or a void, resting on that offset of that `facts` partition."""
     if isinstance(change, Void):
         return encode_key(change.key), _encode(LedgerMessage(partition, offset, None, change.key))
-    return encode_key(change.key()), _encode(LedgerMessage(partition, offset, change))
+    # The bytes of a LedgerMessage, without making one.
+    return "\x1f".join(change.key()).encode(), _encode((partition, offset, change, None))
 
 
 def decode_change(value: bytes) -> LedgerMessage:
