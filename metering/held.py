@@ -26,7 +26,8 @@ class Held:
         self.reference = Reference(meter_point, rules, days)
         self.books: dict[int, Book] = {}
         self.batches: dict[int, Judged] = {}  # as far as they have been judged
-        self.packed: dict[int, bytes] = {}  # the state's bytes of Days that have not changed
+        self.packed: dict[int, bytes] = {}  # the Days' bytes in the state, as they were when last asked for
+        self.stale: set[int] = set()  # the Days that have changed since
         self.now_us = BEGINNING_US
         self.first_day: int | None = None  # the Days from this one
         self.last_day: int | None = None  # to this one have appeared in the ledger
@@ -47,6 +48,7 @@ class Held:
         book = self.books.get(day)
         if book is None:
             book = self.books[day] = Book(day)
+            self.stale.add(day)
         return book
 
     def start(self, day: int) -> Standing | None:
@@ -68,6 +70,7 @@ class Held:
                 return Judged({}, (), book.ran, book.failed, book.tolerances)
             found = self.batches[day] = judge_day(day, sorted(book.readings(), key=order), self.reference.settings(day))
             book.ran, book.failed, book.tolerances = found.ran, found.failed, found.tolerances
+            self.stale.add(day)
         return found
 
     def standing(self, meter: Meter, place: Place) -> Standing | None:
@@ -83,8 +86,10 @@ class Held:
         begins = place.judged + 1
         if place.at_us == self.days.start_us(begins) and meter.at(place.at_us):
             self.book(begins).start = standing
+            self.stale.add(begins)
         else:
             self.book(place.judged).places[(*meter.stay, place.at_us)] = standing
+            self.stale.add(place.judged)
 
     def end(self, day: int) -> Standing | None:
         """The standing reading of the Day's end, of the meter that was in place until then."""
@@ -152,7 +157,7 @@ class Held:
     def show(self, day: int) -> None:
         """Its records are due, and its part of the state, but nothing that check reads and read errors rest on."""
         self.touched.add(day)
-        self.packed.pop(day, None)
+        self.stale.add(day)
 
     def appeared(self, day: int) -> bool:
         """Whether the Day is in the ledger yet."""
@@ -171,8 +176,10 @@ class Held:
         these Days; None where a reading is missing at either end, or of a meter that was fitted or removed between."""
         meter = self.reference.current
         if meter is not None and first >= self.reference.steady_from:
-            start, stop = self.start(first), self.start(end)
-            return None if start is None or stop is None else self.volume_l(meter, start, stop, end - 1)
+            begun, ended = self.books.get(first), self.books.get(end)
+            if begun is None or ended is None or begun.start is None or ended.start is None:
+                return None
+            return self.volume_l(meter, begun.start, ended.start, end - 1)
         spans = self.spans(first, end)
         if not spans or spans[0][1].at_us != self.days.start_us(first) or spans[-1][2].at_us != self.days.start_us(end):
             return None
@@ -186,8 +193,11 @@ class Held:
 
     def volume_l(self, meter: Meter, start: Standing, end: Standing, day: int) -> int:
         """The volume between two standing readings of a meter, by the rules of a Day."""
-        register, validation = meter.register, self.rules.of(day)
-        may_go_down = end.ticks < start.ticks and not validation.rejects("negative_advance")
+        register = meter.register
+        if end.ticks >= start.ticks:
+            return register.volume_l(start.ticks, end.ticks)
+        validation = self.rules.of(day)
+        may_go_down = not validation.rejects("negative_advance")
         if may_go_down and register.verdict(start.ticks, end.ticks, end.at_us - start.at_us, validation.excess_factor):
             return register.litres(end.ticks) - register.litres(start.ticks)  # flagged, and no roll-over
         return register.volume_l(start.ticks, end.ticks)

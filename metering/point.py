@@ -243,6 +243,7 @@ class Point(Held):
             if registered is not None and registered.ldz == ldz:
                 self.book(day)
         self.touched.update(self.books)
+        self.stale.update(self.books)
         return set(self.books)
 
     def _put_review(self, fact: AnyFact) -> None:
@@ -324,7 +325,8 @@ class Point(Held):
         """Something about the Day changed: its records are due, and its part of the state."""
         if day <= self.review.reaches:
             self._reviewed(day)
-        self.show(day)
+        self.touched.add(day)
+        self.stale.add(day)
 
     # --- time: Days begin and are closed out ------------------------------------------------------------------------
 
@@ -398,6 +400,7 @@ class Point(Held):
             for begun in (book, self.book(day + 1)):
                 if begun.start is not None and not begun.start.fixed:
                     begun.start = Standing(begun.start.at_us, begun.start.ticks, True)
+                    self.stale.add(begun.day)
             return
         for meter, low, high in self.spans(day, day + 1):
             for place in (low, high):

@@ -42,6 +42,7 @@ def changes_of(point: Held, day: int) -> list[Change]:
         keys = frozenset(record.key() for record in beside)
         gone = [key for key in book.shown if key not in keys]
         book.shown = tuple(sorted(keys))
+        point.stale.add(day)
         changes += beside
         changes += [Void(key) for key in gone]
     return changes

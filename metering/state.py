@@ -49,6 +49,7 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[_Head, _ReferenceState, list[Book]]).decode
+_decode_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]]).decode
 
 
 def prune(point: Point) -> None:
@@ -90,10 +91,13 @@ def encode_state(point: Point) -> bytes:
             point.review.reaches, point.review.due_us,
         )
     )  # fmt: skip
-    packed = point.packed
-    parts = [packed.get(day) or _packed(book, point) for day, book in point.books.items()]
+    packed, books = point.packed, point.books
+    for day in point.stale:
+        if (book := books.get(day)) is not None:
+            packed[day] = _packed(book, reference)
+    point.stale.clear()
     # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
-    return b"".join((b"\x93", head, reference.packed, b"\xdd", len(parts).to_bytes(4, "big"), *parts))
+    return b"".join((b"\x93", head, reference.packed, b"\xdd", len(packed).to_bytes(4, "big"), *packed.values()))
 
 
 def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
@@ -115,24 +119,24 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
     held.follow_meters()
-    for book in books:
-        point.books[book.day] = book
+    _, packed_reference, parts = _decode_parts(data)
+    held.packed = bytes(packed_reference)
+    for book, part in zip(books, parts, strict=True):
+        point.books[book.day], point.packed[book.day] = book, bytes(part)
         if book.values:
             _keep_values(point.reference, book)
     return point
 
 
-def _packed(book: Book, point: Point) -> bytes:
+def _packed(book: Book, reference: Reference) -> bytes:
     """The bytes of a Day. Of one that was closed out as actual the pieces are let go: what comes about it goes to the fact
     store."""
-    day = book.day
     if book.closed == ACTUAL and book.pieces:
         book.pieces = []
-    known = point.reference.values_of(day)
-    if known:
-        book.values = tuple((received_us(value), value.mj_per_m3) for value in known)
-    packed = point.packed[day] = _encode(book)
-    return packed
+    known = reference.values_of(book.day)
+    if len(known) != len(book.values):
+        book.values = tuple([(received_us(value), value.mj_per_m3) for value in known])
+    return _encode(book)
 
 
 def _keep_values(reference: Reference, book: Book) -> None:

@@ -52,7 +52,10 @@ class Register:
 
     def volume_l(self, start: int, end: int) -> int:
         """The volume between two indexes, the second unwrapped where it is the smaller."""
-        return self.litres(end if end >= start else end + self.modulus) - self.litres(start)
+        if end < start:
+            end += self.modulus
+        twice, divisor = self._litres_2n, self._litres_d  # the difference of two `litres`
+        return (end * twice + divisor) // (2 * divisor) - (start * twice + divisor) // (2 * divisor)
 
     def excessive(self, advance: int, span_us: int, factor: Decimal) -> bool:
         """Whether the advance, less one tick, is more than `factor` times the greatest flow gives in that time."""
