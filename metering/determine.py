@@ -73,6 +73,8 @@ class _Determination:
         point.first_day, point.last_day = point.reference.registered, self.days.day_of(as_of_us)
         for day in range(point.first_day, point.last_day + 1) if point.first_day is not None else ():
             point.books.setdefault(day, Book(day))
+        for day in self.review.records:
+            point.book(day)
         return fold({}, (change for day in sorted(point.books) for change in changes_of(point, day)))
 
     def _close_outs(self, as_of_us: int) -> dict[int, int]:
