@@ -113,9 +113,8 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
         return False
     if not point.appeared(day) or day + point.rules.history_days < (point.last_day or 0):
         return False
-    for later, other in point.books.items():
-        if later > day and (other.pieces or other.start is not None):
-            return False
+    if _known_later(point, day):
+        return False
     end = _regular_end(point, meter, readings, book.start)
     if end is None:
         return False
@@ -129,6 +128,15 @@ def extend(point: Point, readings: PackedReadings, packed: bytes) -> bool:
     return True
 
 
+def _known_later(point: Point, day: int) -> bool:
+    """Whether anything is known of later Days. Most have one after them, which has just begun."""
+    books = point.books
+    after = books.get(day + 1)
+    if after is not None and (after.pieces or after.start is not None):
+        return True
+    return max(books) > day + 1 and any(book.pieces or book.start is not None for later, book in books.items() if later > day)
+
+
 def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: Standing) -> Standing | None:
     """The end-of-Day reading of a piece that is regular and begins with the standing reading; None for any other."""
     register, index, step = meter.register, readings.index, readings.step
@@ -138,7 +146,7 @@ def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: St
     if readings.first_us != start.at_us or index[0] != start.ticks or not _spans_day(point, readings, last_us):
         return None
     validation = point.rules.of(readings.gas_day)
-    if "off" in validation.action.values():
+    if validation.action and "off" in validation.action.values():
         return None
     offset_s = readings.clock_offset_s
     if offset_s is not None and abs(offset_s) > validation.clock_offset_s:
@@ -183,8 +191,8 @@ def _believe_valid(point: Point, day: int, book: Book, valid: bool) -> None:
     """Valid or not from now on; `valid_at` stays where it was Valid without a break."""
     if book.closed in (ACTUAL, WITHDRAWN):
         return
-    was, since_us, *_ = point.before.setdefault(day, book.belief())
-    at_us = (since_us if was else point.now_us) if valid else None
+    before = point.before.setdefault(day, book.belief())
+    at_us = (before[1] if before[0] else point.now_us) if valid else None
     by_11 = valid if point.now_us <= point.days.eleven_us(day) else book.by_11
     if (valid, at_us, by_11) != (book.valid, book.valid_at_us, book.by_11):
         book.valid, book.valid_at_us, book.by_11 = valid, at_us, by_11

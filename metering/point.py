@@ -365,7 +365,9 @@ class Point(Held):
         if self.last_day is None or self.first_day is None:
             fresh = [*range(first, today + 1)]
         else:
-            fresh = [*range(first, self.first_day), *range(self.last_day + 1, today + 1)]
+            fresh = [*range(self.last_day + 1, today + 1)]
+            if first < self.first_day:
+                fresh = [*range(first, self.first_day), *fresh]
         if not fresh:
             return
         for day in fresh:
@@ -440,12 +442,11 @@ class Point(Held):
         if self._review_due:
             self._find_review()
         books, touched = self.books, self.touched
-        due = list(touched)
-        for day in due:  # what is provisional rests on the week before
-            later = books.get(day + WEEK)
-            if later is not None and later.closed == OPEN and day + WEEK not in touched:
-                touched.add(day + WEEK)
-                due.append(day + WEEK)
+        for day in list(touched):  # what is provisional rests on the week before
+            later = day + WEEK
+            while (book := books.get(later)) is not None and book.closed == OPEN and later not in touched:
+                touched.add(later)
+                later += WEEK
         changes: list[Change] = []
         for day in sorted(touched):
             if day in books:

@@ -30,6 +30,8 @@ BOUNDARY_RULES = BIT["boundary_mismatch"] | BIT["negative_advance"] | BIT["exces
 def changes_of(point: Held, day: int) -> list[Change]:
     """The records of a Day as they are now, and a void for each that was there before and no longer holds."""
     book = point.books[day]
+    if not (book.rejected or book.tolerances or book.shown or point.review.records or book.determined_l is not None):
+        return [day_record(point, day, book)] if point.appeared(day) else []
     beside: list[AnyRecord] = [*book.rejected, *book.tolerances]
     changes: list[Change] = []
     if point.appeared(day):
@@ -67,7 +69,7 @@ def day_record(point: Held, day: int, book: Book) -> Day:
     quantity = None if actual else point.deemed_wh(day)
     if quantity is None and litres is not None and value is not None:
         quantity = quantity_wh(litres, value)
-    ran, failed = book.ran, book.failed | book.flagged
+    validation, ran, failed = point.rules.of(day), book.ran, book.failed | book.flagged
     if start is not None and end is not None:
         moved = start.ticks != end.ticks and day >= reference.steady_from
         still = False if moved else _stands_still(point, day, start, end)
@@ -77,9 +79,8 @@ def day_record(point: Held, day: int, book: Book) -> Day:
         ran |= BOUNDARY_RULES
         if actual and quantity is not None:
             ran |= UNUSUAL_VOLUME
-            if unusual_volume(quantity, _usual_wh(registered.annual_quantity_kwh, point.rules.of(day).unusual_factor)):
+            if unusual_volume(quantity, _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor)):
                 failed |= UNUSUAL_VOLUME
-    validation = point.rules.of(day)
     if validation.action:
         ran, failed = validation.running(ran), validation.running(failed)
     determined_l = book.determined_l
@@ -91,7 +92,7 @@ def day_record(point: Held, day: int, book: Book) -> Day:
         start_index=None if start is None else start.ticks, end_index=None if end is None else end.ticks,
         volume_m3=None if litres is None else litres * MILLI, quantity_kwh=None if quantity is None else quantity * MILLI,
         closed_out=book.closed != OPEN,
-        determined_status=DETERMINED.get(book.determined), determined_m3=thousandths(determined_l),
+        determined_status=DETERMINED.get(book.determined), determined_m3=None if determined_l is None else determined_l * MILLI,
         determined_kwh=None if determined_l is None or value is None else quantity_wh(determined_l, value) * MILLI,
         since=None if book.since_us is None else to_datetime(book.since_us),
         valid=book.valid, valid_at=None if book.valid_at_us is None else to_datetime(book.valid_at_us), by_11=book.by_11,

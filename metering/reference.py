@@ -40,7 +40,8 @@ class Reference:
         self.values: dict[tuple[str, int], list[CalorificValue]] = {}
         self.packed: bytes | None = None
         self.registered: int | None = None  # the registration date: the smallest Gas Day that was registered
-        self._exit_of: dict[int, int] = {}  # the Exit Close-Out of the Day that holds an instant
+        self._last_from = NEVER  # the date of the last registration: what holds from then on is looked for once
+        self._known_close_out: int | None = None
         self._of_day: dict[int, Registered | None] = {}
         self._close_out_us: dict[int, int] = {}
         self.meters: tuple[Meter, ...] = ()  # in the order of their fitting
@@ -55,7 +56,7 @@ class Reference:
         if isinstance(fact, Registered):
             self.registrations.append(fact)
             self.registrations.sort(key=lambda each: (each.gas_day, *order(each)))
-            self.registered = self.registrations[0].gas_day.toordinal()
+            self.follow_registrations()
         elif isinstance(fact, MeterFitted):
             self.fitted.append(fact)
         elif isinstance(fact, MeterRemoved):
@@ -71,6 +72,13 @@ class Reference:
             self.follow_meters()
         self._settings = None
         return True
+
+    def follow_registrations(self) -> None:
+        """Find the registration dates from the facts about them."""
+        self._known_close_out = None
+        if self.registrations:
+            self.registered = self.registrations[0].gas_day.toordinal()
+            self._last_from = self.registrations[-1].gas_day.toordinal()
 
     def follow_meters(self) -> None:
         """Find the meters from the facts about them."""
@@ -92,7 +100,8 @@ class Reference:
 
     def forget_values_before(self, day: int) -> None:
         """Let go of the calorific values of earlier Days."""
-        self.values = {key: values for key, values in self.values.items() if key[1] >= day}
+        for key in [key for key in self.values if key[1] < day]:
+            del self.values[key]
 
     def values_of(self, day: int) -> list[CalorificValue]:
         """The calorific values of the Day's LDZ, in the order of receipt."""
@@ -101,6 +110,8 @@ class Reference:
 
     def of(self, day: int) -> Registered | None:
         """Users, LDZ, Annual Quantity and equipment on a Day."""
+        if day >= self._last_from:
+            return self.registrations[-1]
         if day not in self._of_day:
             found = [each for each in self.registrations if each.gas_day.toordinal() <= day]
             self._of_day[day] = found[-1] if found else None
@@ -115,14 +126,17 @@ class Reference:
 
     def _known_close_out_us(self, day: int) -> int:
         """The Exit Close-Out of the Day in which we came to know of the Day's registration."""
+        if day >= self._last_from and self._known_close_out is not None:
+            return self._known_close_out
         known_us = min(
             to_us(each.received_at)
             for each in self.registrations
             if each.gas_day.toordinal() <= day and each.received_at is not None
         )
-        if known_us not in self._exit_of:
-            self._exit_of[known_us] = self.days.exit_close_out_us(self.days.day_of(known_us))
-        return self._exit_of[known_us]
+        close_out_us = self.days.exit_close_out_us(self.days.day_of(known_us))
+        if day >= self._last_from:
+            self._known_close_out = close_out_us
+        return close_out_us
 
     def calorific_value(self, day: int) -> Decimal | None:
         """The calorific value of the Day's LDZ, MJ/m³, as last received; None where none was."""

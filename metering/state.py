@@ -6,6 +6,8 @@ flags rest on, and Failed Days that wait for a determination. What reaches furth
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from datetime import date
 
 import msgspec
@@ -63,18 +65,25 @@ def prune(point: Point) -> None:
     if point.floor is not None and oldest_open < point.prune_from:
         return
     point.prune_from = oldest_open + PRUNE_EVERY_DAYS
-    books = point.books
-    settled = (min(point.open_days) if point.open_days else max(books, default=BEGINNING)) - WEEK
-    reach = max(WEEK, point.rules.stuck_days)
-    fixed = sorted(day for day, book in books.items() if day <= settled and book.start is not None and book.start.fixed)
-    anchor = fixed[-1] if fixed else BEGINNING
-    floor = max((day for day in fixed if day <= anchor - reach), default=BEGINNING)
+    held = sorted(point.books)
+    settled = (min(point.open_days) if point.open_days else held[-1] if held else BEGINNING) - WEEK
+    anchor = _fixed_up_to(point, held, settled)
+    floor = _fixed_up_to(point, held, anchor - max(WEEK, point.rules.stuck_days))
     point.floor, point.anchor = floor, BEGINNING if floor == BEGINNING else anchor
-    for day in [day for day in books if day < floor]:
-        del books[day]
+    for day in held[: bisect_left(held, floor)]:
+        del point.books[day]
         point.packed.pop(day, None)
         point.batches.pop(day, None)
     point.reference.forget_values_before(floor)
+
+
+def _fixed_up_to(point: Point, held: Sequence[int], last: int) -> int:
+    """The latest of these Days, up to one, at whose start a reading is fixed."""
+    for day in reversed(held[: bisect_right(held, last)]):
+        start = point.books[day].start
+        if start is not None and start.fixed:
+            return day
+    return BEGINNING
 
 
 def encode_state(point: Point) -> bytes:
@@ -114,10 +123,9 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     point.settled, point.before, point.bypassed = state.settled, state.before, state.bypassed
     point.review.reaches, point.review.due_us = state.reaches, state.review_due_us
     held = point.reference
-    if reference.registrations:
-        held.registered = reference.registrations[0].gas_day.toordinal()
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
+    held.follow_registrations()
     held.follow_meters()
     _, packed_reference, parts = _decode_parts(data)
     held.packed = bytes(packed_reference)
