@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -57,12 +58,16 @@ def write_record(record: AnyRecord | Performance) -> bytes:
     return _encode(record)
 
 
-def in_order(records: Iterable[AnyRecord | Performance]) -> list[bytes]:
+def in_order(records: Iterable[AnyRecord | Performance]) -> Iterator[bytes]:
     """The records as lines, sorted by record, meter point, Gas Day, user, month, kind, and then the whole line."""
-    lines = [(_sort_key(record), write_record(record)) for record in records]
-    return [line for _, line in sorted(lines)]
+    by_point: defaultdict[tuple[str, ...], list[AnyRecord | Performance]] = defaultdict(list)
+    for record in records:
+        by_point[_sort_key(record, "meter_point")].append(record)
+    for key in sorted(by_point):  # a year's lines all at once would take as much memory as its records
+        lines = [(_sort_key(record, "gas_day", "user", "month", "kind"), write_record(record)) for record in by_point[key]]
+        yield from (line for _, line in sorted(lines))
 
 
-def _sort_key(record: AnyRecord | Performance) -> tuple[str, ...]:
-    values = (getattr(record, field, UNSET) for field in ("meter_point", "gas_day", "user", "month", "kind"))
+def _sort_key(record: AnyRecord | Performance, *fields: str) -> tuple[str, ...]:
+    values = (getattr(record, field, UNSET) for field in fields)
     return (str(record.__struct_config__.tag), *("" if value is UNSET else str(value) for value in values))

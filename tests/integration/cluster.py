@@ -189,7 +189,7 @@ class Cluster:
         index = OffsetIndex(self.folder / "of-this-test.sqlite")
         store = InfluxLedgerStore(InfluxClient(self._bucket), index, lambda *_: None, GasDays())
         try:
-            return in_order(store.records())
+            return list(in_order(store.records()))
         finally:
             store.close()
 

@@ -56,4 +56,4 @@ async def embedded_ledger(directory: Path) -> Lines:
     """The ledger of the same sites without Kafka, Faust and InfluxDB, all in this process."""
     async with embedded_run(load_sites(), directory / "embedded", lambda *_: None) as run:
         assert not run.job.dead
-        return in_order(run.job.ledger.records())
+        return list(in_order(run.job.ledger.records()))
