@@ -182,41 +182,30 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
                 yield self.first_at + n * step
 
 
-class MeterRemoved(Fact, tag="meter_removed", frozen=True, kw_only=True):
+class IndexTold(Fact, frozen=True, kw_only=True):
+    """What a meter showed at an instant, as a person read it."""
+
+    meter_point: Name
+    meter: Name
+    at: Instant
+    index: Count
+
+    def __post_init__(self) -> None:
+        _an_instant("at", self.at)
+
+
+class MeterRemoved(IndexTold, tag="meter_removed", frozen=True, kw_only=True):
     """A meter was removed at `at`, showing `index` (3.9.1(b)); of one meter and instant the latest received counts."""
 
-    meter_point: Name
-    meter: Name
-    at: Instant
-    index: Count
 
-    def __post_init__(self) -> None:
-        _an_instant("at", self.at)
-
-
-class CheckRead(Fact, tag="check_read", frozen=True, kw_only=True):
+class CheckRead(IndexTold, tag="check_read", frozen=True, kw_only=True):
     """A DM Check Read (4.7): the index on the meter, and what the equipment shows beside it, where that was noted."""
 
-    meter_point: Name
-    meter: Name
-    at: Instant
-    index: Count
     equipment_index: Count | None = None
 
-    def __post_init__(self) -> None:
-        _an_instant("at", self.at)
 
-
-class MeterErrorAdjusted(Fact, tag="meter_error_adjusted", frozen=True, kw_only=True):
+class MeterErrorAdjusted(IndexTold, tag="meter_error_adjusted", frozen=True, kw_only=True):
     """The index that the meter would show had it not read erroneously (1.10.1(b)): a check read with that index."""
-
-    meter_point: Name
-    meter: Name
-    at: Instant
-    index: Count
-
-    def __post_init__(self) -> None:
-        _an_instant("at", self.at)
 
 
 class BypassUsed(Fact, tag="bypass_used", frozen=True, kw_only=True):
@@ -250,12 +239,20 @@ class EquipmentFault(Fact, tag="equipment_fault", frozen=True, kw_only=True):
             _in_order("until", self.from_, self.until)
 
 
-class Inspection(Fact, tag="inspection", frozen=True, kw_only=True):
-    """What the transporter states after inspecting equipment for the notices about `gas_day` (4.8.3(b)); `at` is when it
-    inspected. `volume_estimate_m3` is its estimate of that Day's metered consumption."""
+class OfDay(Fact, frozen=True, kw_only=True):
+    """What is about one Gas Day of a Supply Meter Point."""
 
     meter_point: Name
     gas_day: date
+
+    def __post_init__(self) -> None:
+        _a_gas_day(self.gas_day)
+
+
+class Inspection(OfDay, tag="inspection", frozen=True, kw_only=True):
+    """What the transporter states after inspecting equipment for the notices about `gas_day` (4.8.3(b)); `at` is when it
+    inspected. `volume_estimate_m3` is its estimate of that Day's metered consumption."""
+
     at: Instant
     equipment_works: bool
     reed_switch_works: bool
@@ -263,83 +260,62 @@ class Inspection(Fact, tag="inspection", frozen=True, kw_only=True):
     volume_estimate_m3: Decimal | None = None
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
+        super().__post_init__()
         _an_instant("at", self.at)
         if self.volume_estimate_m3 is not None:
             _not_negative("volume_estimate_m3", self.volume_estimate_m3)
 
 
-class ReadErrorNotice(Fact, tag="read_error_notice", frozen=True, kw_only=True):
+class ReadErrorNotice(OfDay, tag="read_error_notice", frozen=True, kw_only=True):
     """A User's Daily Read Error Notice about a Day, with the User Volume Estimate (4.8.2)."""
 
-    meter_point: Name
     user: Name
-    gas_day: date
     volume_estimate_m3: Decimal
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
+        super().__post_init__()
         _not_negative("volume_estimate_m3", self.volume_estimate_m3)
 
 
-class EstimateAccepted(Fact, tag="estimate_accepted", frozen=True, kw_only=True):
+class EstimateAccepted(OfDay, tag="estimate_accepted", frozen=True, kw_only=True):
     """The User accepts the transporter's statement about a Day (4.8.8)."""
 
-    meter_point: Name
     user: Name
-    gas_day: date
-
-    def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
 
 
-class RejectionNotice(Fact, tag="rejection_notice", frozen=True, kw_only=True):
+class RejectionNotice(OfDay, tag="rejection_notice", frozen=True, kw_only=True):
     """The User does not accept the transporter's statement about a Day (4.8.3(d))."""
 
-    meter_point: Name
     user: Name
-    gas_day: date
-
-    def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
 
 
-class ExpertDetermination(Fact, tag="expert_determination", frozen=True, kw_only=True):
+class ExpertDetermination(OfDay, tag="expert_determination", frozen=True, kw_only=True):
     """What the expert determined of a Day (4.8.6)."""
 
-    meter_point: Name
-    gas_day: date
     equipment_works: bool
     volume_m3: Decimal
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
+        super().__post_init__()
         _not_negative("volume_m3", self.volume_m3)
 
 
-class AdjustmentAgreed(Fact, tag="adjustment_agreed", frozen=True, kw_only=True):
+class AdjustmentAgreed(OfDay, tag="adjustment_agreed", frozen=True, kw_only=True):
     """Transporter and User agree on the volume of a Day after a Daily Read Error Day (4.8.9)."""
 
-    meter_point: Name
-    gas_day: date
     volume_m3: Decimal
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
+        super().__post_init__()
         _not_negative("volume_m3", self.volume_m3)
 
 
-class Withdrawn(Fact, tag="withdrawn", frozen=True, kw_only=True):
+class Withdrawn(OfDay, tag="withdrawn", frozen=True, kw_only=True):
     """An operator takes back what was received so far of a meter's readings for a Day: who, and why."""
 
-    meter_point: Name
     meter: Name
-    gas_day: date
     reason: str
     by: Name
-
-    def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
 
 
 class Excluded(Fact, tag="excluded", frozen=True, kw_only=True):
@@ -359,16 +335,11 @@ class Excluded(Fact, tag="excluded", frozen=True, kw_only=True):
                 raise ValueError(f"until: {self.until} is before `from`, {self.from_}")
 
 
-class Provided(Fact, tag="provided", frozen=True, kw_only=True):
+class Provided(OfDay, tag="provided", frozen=True, kw_only=True):
     """The Day's readings were published to a User (4.5): at `received_at`, for the `version`-th time."""
 
-    meter_point: Name
     user: Name
-    gas_day: date
     version: Annotated[int, Meta(ge=1, lt=INTEGER_MAX)]
-
-    def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
 
 
 class IntervalSet(Fact, tag="interval_set", frozen=True, kw_only=True):
