@@ -1,12 +1,15 @@
 """The durable outbox: facts on the gateway's disk, from the moment a meter's data counts as read until Kafka has them.
 
 One SQLite file in WAL mode with `synchronous=FULL`: what `put` returned from survives a kill and a power cut. Facts leave
-only by `acknowledge`. In the same transaction stands which Gas Days of which meter are done, so that a restart neither
-asks again for what is stored nor believes to have what is not.
+only by `acknowledge`, or at the cap, and then never silently (`outbox_cap.py`). In the same transaction stands which Gas
+Days of which meter are done, so that a restart neither asks again for what is stored nor believes to have what is not.
 
 The file has a random id, made with it: `sequence` is contiguous per gateway, outbox and meter point, so that a gap in what
 arrives shows a loss, and a new file is not taken for one. A second file beside it reserves room on the disk, which is
 freed when the disk is full: to take facts out, SQLite must write.
+
+A file that is corrupt, at its opening or later, is renamed and reported, and a new one is made: with another id, and no Day
+done, so the meters are asked again for all that they still know.
 
 All methods may be called from any thread; `put` waits for the disk (some milliseconds), so asyncio programs call it in
 a thread.
@@ -15,7 +18,6 @@ a thread.
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import secrets
@@ -25,41 +27,33 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
+from collectors.outbox_cap import (
+    HOUR_US,
+    ROOM,
+    CannotGiveUp,
+    Cap,
+    Loss,
+    class_of,
+    give_up_most,
+    give_up_old,
+    held_bytes,
+    record,
+)
+from collectors.outbox_file import DISK_FULL, OutboxError, OutboxFull, connect, explained, hold, is_damage
 from metering.facts import AnyFact, Readings, meter_point_of
-from metering.gasday import to_datetime, to_us
+from metering.gasday import GasDays, to_datetime, to_us
 from metering.wire import FRAME_BYTES_MAX, decode_fact, encode_fact
+
+__all__ = ["FACT_BYTES_MAX", "Backlog", "Cap", "GivenUpSoFar", "Outbox", "OutboxError", "OutboxFull", "StoredFact"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 RESERVE_BYTES = 2 * 1024 * 1024
 FACT_BYTES_MAX = FRAME_BYTES_MAX - 1024  # leaves room for the envelope
-_FULL = "{path}: the disk is full, nothing was stored; what was stored before stays readable"
-_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_SCHEMA = """
-CREATE TABLE about (outbox TEXT NOT NULL);
--- AUTOINCREMENT: an id is never given twice, so a late acknowledgement cannot take away another fact.
-CREATE TABLE facts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    meter_point TEXT,
-    committed_us INTEGER NOT NULL,
-    packed BLOB NOT NULL
-);
-CREATE TABLE sequences (meter_point TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE done (meter TEXT, gas_day INTEGER, PRIMARY KEY (meter, gas_day)) WITHOUT ROWID;
-"""
-
-
-class OutboxError(Exception):
-    """The outbox cannot be used; the message says why."""
-
-
-class OutboxFull(OutboxError):
-    """The disk is full: nothing was put. What is stored stays readable and can be published."""
+AGE_CHECK_US = HOUR_US // 6
 
 
 class StoredFact(msgspec.Struct, frozen=True):
@@ -79,24 +73,35 @@ class Backlog(msgspec.Struct, frozen=True):
     oldest_at: datetime | None
 
 
+class GivenUpSoFar(msgspec.Struct, frozen=True):
+    """What went at the cap since the file was made: readings, reports; and of how many Days meters are still to be asked."""
+
+    readings: int
+    reports: int
+    days_to_ask: int
+
+
 class Outbox:
     """The outbox in the file `path`, of the gateway `gateway`; made when absent.
 
-    A file that is corrupt is renamed, reported in the log and in `set_aside`, and a new one is made. OutboxError where
-    another process has the file, it is of another format, or the disk refuses.
+    `set_aside`: what the last corrupt file is called now. OutboxError where another process has the file, it is of a later
+    format, or the disk refuses.
     """
 
-    def __init__(self, path: Path, gateway: str) -> None:
+    def __init__(self, path: Path, gateway: str, cap: Cap | None = None, days: GasDays | None = None) -> None:
         self.path = path
         self.gateway = gateway
         self.set_aside: Path | None = None
+        self._cap, self._days = cap or Cap(), days or GasDays()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
         self._reserve = path.with_name(path.name + ".reserve")
-        self._held = _hold(path.with_name(path.name + ".lock"))
+        self._age_checked_us: int | None = None
+        self._gives_up = False
+        self._held = hold(path.with_name(path.name + ".lock"))
         try:
             self._db = self._open()
-            self.id = str(self._db.execute("SELECT outbox FROM about").fetchone()[0])
+            self.id = self._read_id()
         except BaseException:
             self._held.close()
             raise
@@ -105,23 +110,17 @@ class Outbox:
         """Store the facts, committed at `now`, and that these (meter, Gas Day) are done: all of it, or OutboxError and none.
 
         Readings get this gateway, this outbox and their sequence. The instant is kept to the millisecond, as Kafka does.
-        ValueError for a fact too large for a frame.
+        What goes at the cap goes in the same transaction. ValueError for a fact too large for a frame.
         """
         committed_us = to_us(now) // 1000 * 1000
         self._keep_reserve()
         with self._transaction() as db:
             for fact in facts:
-                point = meter_point_of(fact)
-                if isinstance(fact, Readings):
-                    fact = self._numbered(db, fact)
-                packed = encode_fact(fact)
-                if len(packed) > FACT_BYTES_MAX:
-                    raise ValueError(f"a fact of {len(packed)} bytes; allowed: at most {FACT_BYTES_MAX}")
-                db.execute(
-                    "INSERT INTO facts (meter_point, committed_us, packed) VALUES (?, ?, ?)", (point, committed_us, packed)
-                )
+                self._insert(db, fact, committed_us)
             days = [(meter, day.toordinal()) for meter, day in done]
             db.executemany("INSERT OR IGNORE INTO done (meter, gas_day) VALUES (?, ?)", days)
+            loss = self._within_cap(db, committed_us)
+        self._tell(loss)
         for listener in self._listeners:
             listener()
 
@@ -143,10 +142,40 @@ class Outbox:
 
     def backlog(self) -> Backlog:
         """What waits."""
-        query = "SELECT count(*), coalesce(sum(length(packed)), 0), min(committed_us) FROM facts"
         with self._reading() as db:
-            count, size, oldest_us = db.execute(query).fetchone()
-        return Backlog(count, size, None if oldest_us is None else to_datetime(oldest_us))
+            count, size = db.execute("SELECT sum(facts), sum(bytes) FROM held").fetchone()
+            oldest = db.execute("SELECT committed_us FROM facts ORDER BY id LIMIT 1").fetchone()
+        return Backlog(count, size, None if oldest is None else to_datetime(oldest[0]))
+
+    def given_up(self) -> GivenUpSoFar:
+        """What went at the cap so far."""
+        query = (
+            "SELECT coalesce(sum(readings), 0), (SELECT reports_given_up FROM about), coalesce(sum(to_ask), 0) FROM given_up"
+        )
+        with self._reading() as db:
+            return GivenUpSoFar(*db.execute(query).fetchone())
+
+    def files_set_aside(self) -> int:
+        """How many corrupt files stand beside this one, until somebody takes them away."""
+        return sum(
+            1 for path in self.path.parent.glob(f"{self.path.name}.corrupt-*") if not path.suffix.endswith(("-wal", "-shm"))
+        )
+
+    def days_to_ask(self, now: datetime) -> list[tuple[str, date]]:
+        """The (meter, Gas Day) of which readings were given up, the newest first; none until there is room for them:
+        less than half of the cap is taken, and nothing waits for more than an hour."""
+        with self._reading() as db:
+            if not self._has_room(db, to_us(now)):
+                return []
+            rows = db.execute("SELECT meter, gas_day FROM given_up WHERE to_ask ORDER BY gas_day DESC, meter").fetchall()
+        return [(meter, date.fromordinal(day)) for meter, day in rows]
+
+    def ask_again(self, days: Iterable[tuple[str, date]]) -> None:
+        """These (meter, Gas Day) are owed again: no longer done, until they are put as done once more."""
+        rows = [(meter, day.toordinal()) for meter, day in days]
+        with self._transaction() as db:
+            db.executemany("UPDATE given_up SET to_ask = 0 WHERE meter = ? AND gas_day = ?", rows)
+            db.executemany("DELETE FROM done WHERE meter = ? AND gas_day = ?", rows)
 
     def done_days(self, meter: str, since: date = date.min) -> set[date]:
         """The Gas Days from `since` on that are done for the meter."""
@@ -168,6 +197,51 @@ class Outbox:
         with self._transaction() as db:
             db.executemany("DELETE FROM facts WHERE id = ?", numbers)
 
+    def _insert(self, db: sqlite3.Connection, fact: AnyFact, committed_us: int) -> None:
+        if isinstance(fact, Readings):
+            fact = self._numbered(db, fact)
+        packed = encode_fact(fact)
+        if len(packed) > FACT_BYTES_MAX:
+            raise ValueError(f"a fact of {len(packed)} bytes; allowed: at most {FACT_BYTES_MAX}")
+        goes, gas_day = class_of(fact, self._days, committed_us)
+        db.execute(
+            "INSERT INTO facts (meter_point, committed_us, packed, goes, gas_day) VALUES (?, ?, ?, ?, ?)",
+            (meter_point_of(fact), committed_us, packed, goes, gas_day),
+        )
+
+    def _within_cap(self, db: sqlite3.Connection, now_us: int) -> Loss:
+        """Brings what waits within the cap; what had to go for it is recorded."""
+        loss = Loss()
+        if self._age_checked_us is None or abs(now_us - self._age_checked_us) >= AGE_CHECK_US:
+            give_up_old(db, self._cap, self._days, now_us, loss)
+            self._age_checked_us = now_us
+        try:
+            give_up_most(db, self._cap, self._days, loss)
+        except CannotGiveUp:
+            taken = f"{self.path}: the cap of {self._cap.max_bytes} bytes is reached, and nothing that waits may be given up"
+            raise OutboxFull(f"{taken}; nothing was stored") from None
+        if loss:
+            record(db, loss, self._cap, now_us)
+        return loss
+
+    def _tell(self, loss: Loss) -> None:
+        """One line in the log when giving up begins, one when there is room again (`_has_room`)."""
+        if loss and not self._gives_up:
+            what = f"{sum(loss.readings.values())} readings and {loss.reports} reports"
+            log.error("%s: at its cap (%s); given up for a start: %s, and more from now on", self.path, self._cap.words(), what)
+            self._gives_up = True
+
+    def _has_room(self, db: sqlite3.Connection, now_us: int) -> bool:
+        if self._cap.max_bytes is not None and held_bytes(db) > ROOM * self._cap.max_bytes:
+            return False
+        oldest = db.execute("SELECT committed_us FROM facts ORDER BY id LIMIT 1").fetchone()
+        if oldest is not None and now_us - oldest[0] > HOUR_US:
+            return False
+        if self._gives_up:
+            log.warning("%s: has room again", self.path)
+        self._gives_up = False
+        return True
+
     def _keep_reserve(self) -> None:
         """Allocates the reserve where it is missing; OutboxFull where there is no room for it."""
         if self._reserve.exists():
@@ -179,7 +253,7 @@ class Outbox:
         except OSError as error:
             self._reserve.unlink(missing_ok=True)
             if error.errno == errno.ENOSPC:
-                raise OutboxFull(_FULL.format(path=self.path)) from error
+                raise OutboxFull(DISK_FULL.format(path=self.path)) from error
             raise OutboxError(f"{self._reserve}: {error.strerror}") from error
 
     def _free_reserve(self) -> None:
@@ -200,15 +274,20 @@ class Outbox:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return _connect(self.path)
+            return connect(self.path, self._days)
         except sqlite3.DatabaseError as error:
-            if _code(error) not in _CORRUPT:
-                raise _explained(error, self.path) from error
+            if not is_damage(error):
+                raise explained(error, self.path) from error
             self._set_aside(str(error))
         try:
-            return _connect(self.path)
+            return connect(self.path, self._days)
         except sqlite3.DatabaseError as error:
-            raise _explained(error, self.path) from error
+            raise explained(error, self.path) from error
+
+    def _read_id(self) -> str:
+        (found,) = self._db.execute("SELECT outbox FROM about").fetchone()
+        (self._last_id,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'facts'").fetchone()
+        return str(found)
 
     def _set_aside(self, reason: str) -> None:
         self.set_aside = self.path.with_name(f"{self.path.name}.corrupt-{secrets.token_hex(4)}")
@@ -218,13 +297,26 @@ class Outbox:
                 self.path.with_name(self.path.name + suffix).rename(f"{self.set_aside}{suffix}")
         log.error("outbox %s is corrupt (%s): set aside as %s; a new one is made", self.path, reason, self.set_aside.name)
 
+    def _replace(self, reason: str) -> None:
+        """The file turned out to be corrupt: a new one in its place. Its ids begin where the old one's ended, or an
+        acknowledgement of what was in the old one could take away what is in the new one."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+        self._set_aside(reason)
+        last = self._last_id
+        self._db = self._open()
+        self._db.execute("INSERT INTO sqlite_sequence VALUES ('facts', ?)", (last,))
+        self.id = self._read_id()
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._reading() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                (last_id,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'facts'").fetchone()
                 db.execute("COMMIT")
+                self._last_id = last_id
             except BaseException:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
@@ -236,71 +328,7 @@ class Outbox:
             try:
                 yield self._db
             except sqlite3.Error as error:
-                raise _explained(error, self.path) from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A checked connection; sqlite3.DatabaseError where the file is damaged."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        # Exclusive: no shared-memory file, which a full disk could not hold.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA wal_autocheckpoint = 256")
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            damaged = sqlite3.DatabaseError(verdict)
-            damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise damaged
-        _make_or_check(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _make_or_check(db: sqlite3.Connection, path: Path) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        outbox = secrets.token_hex(8)
-        db.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO about VALUES ('{outbox}'); PRAGMA user_version = {FORMAT}; COMMIT;"
-        )
-    elif version != FORMAT:
-        raise OutboxError(f"{path}: outbox of format {version}; this program knows format {FORMAT}")
-
-
-def _hold(path: Path) -> IO[bytes]:
-    """The lock that one process has at a time; it ends with the process."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = path.open("ab")
-    except OSError as error:
-        raise OutboxError(f"{path}: {error.strerror}") from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        held.close()
-        raise OutboxError(f"{path}: another process uses this outbox") from error
-    return held
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code; 0 where the error comes from the Python module itself."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _explained(error: sqlite3.Error, path: Path) -> OutboxError:
-    if _code(error) == sqlite3.SQLITE_FULL or _is_disk_full(path):
-        return OutboxFull(_FULL.format(path=path))
-    return OutboxError(f"{path}: {error}")
-
-
-def _is_disk_full(path: Path) -> bool:
-    """SQLite reports some failures of a full disk as plain input/output errors."""
-    try:
-        free = os.statvfs(path.parent)
-    except OSError:
-        return False
-    return free.f_bavail * free.f_frsize < 64 * 1024
+                if not is_damage(error):
+                    raise explained(error, self.path) from error
+                self._replace(str(error))
+                raise OutboxError(f"{self.path}: was corrupt ({error}) and is set aside; a new one is made") from error
