@@ -16,6 +16,8 @@ from datetime import date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
+import msgspec
+
 from collectors.clock import Clock, ClockEnded, Crew, SystemClock, is_synchronised
 from collectors.outbox import Outbox, OutboxError
 from collectors.poll import Polled, make_readers, poll
@@ -67,13 +69,15 @@ class GatewayCounters:
 
 @dataclass
 class _Meter:
-    """One meter at work. `sent` holds how many readings of a partial Day are stored already."""
+    """One meter at work. `sent` holds how many readings of a partial Day are stored already; `reload`: what is settled is to
+    be read from the outbox."""
 
     settings: MeterSettings
     reader: Reader
     offset_us: int
     state: MeterState = field(default_factory=MeterState)
     sent: dict[int, int] = field(default_factory=dict)
+    reload: bool = True
 
 
 class Gateway:
@@ -117,7 +121,6 @@ class Gateway:
 
     async def run(self) -> None:
         """Poll until `stop`, or until the clock ends."""
-        self._load()
         members = [self._polls(meter) for meter in self._meters]
         members.append(self._statuses())
         jobs = [asyncio.create_task(self._crew.member(job)) for job in members]
@@ -133,7 +136,8 @@ class Gateway:
 
     async def poll_once(self) -> int:
         """Ask every meter for the newest ended Gas Day, now, and store what comes; returns how many polls failed."""
-        self._load()
+        for meter in self._meters:
+            self._load(meter)
         newest = self._days.day_of(to_us(self._crew.now())) - 1
         store = asyncio.create_task(self._store.run())
         try:
@@ -146,20 +150,27 @@ class Gateway:
     async def _until_stopped(self) -> None:
         await self._stop.wait()
 
-    def _load(self) -> None:
+    def _load(self, meter: _Meter) -> None:
         """What is settled, from the outbox."""
         newest = self._days.day_of(to_us(self._crew.now())) - 1
         oldest = newest - self._policy.backfill_days
         before = range(oldest, self._since.toordinal()) if self._since else range(0)
-        for meter in self._meters:
-            done = self._outbox.done_days(meter.settings.meter, date.fromordinal(oldest))
-            meter.state = MeterState(settled=frozenset(day.toordinal() for day in done).union(before))
+        done = self._outbox.done_days(meter.settings.meter, date.fromordinal(oldest))
+        settled = frozenset(day.toordinal() for day in done).union(before)
+        meter.state = msgspec.structs.replace(meter.state, settled=settled)
+        meter.sent.clear()
+        meter.reload = False
 
     async def _polls(self, meter: _Meter) -> None:
         while True:
-            ask = next_ask(meter.state, to_us(self._crew.now()), self._days, self._policy, meter.offset_us)
-            await self._crew.wait_until(to_datetime(ask.at_us))
-            await self._poll(meter, ask.day)
+            if meter.reload:
+                self._load(meter)
+            now_us = to_us(self._crew.now())
+            ask = next_ask(meter.state, now_us, self._days, self._policy, meter.offset_us)
+            look_us = self._next_status_us(now_us) + SECOND_US  # by then the meter may owe more
+            await self._crew.wait_until(to_datetime(min(ask.at_us, look_us)))
+            if not meter.reload and ask.at_us <= look_us:
+                await self._poll(meter, ask.day)
 
     async def _poll(self, meter: _Meter, day: int) -> None:
         async with meter.reader.lock:
@@ -199,21 +210,43 @@ class Gateway:
 
     async def _statuses(self) -> None:
         """How the gateway is: now, then every hour; in virtual time, where a Day takes a moment, at every Day's start."""
-        hourly = isinstance(self._clock, SystemClock)
+        outbox = self._outbox.id
         while True:
-            await self._store.put([await self._status()], [])
-            now_us = to_us(self._crew.now())
-            next_us = (now_us // HOUR_US + 1) * HOUR_US if hourly else self._days.end_us(self._days.day_of(now_us))
-            await self._crew.wait_until(to_datetime(next_us))
+            try:
+                await self._store.put([await self._status()], [])
+                outbox = await self._owe_again(outbox)
+            except OutboxError as error:  # the next hour will tell
+                log.error("how the gateway is cannot be told: %s", error)
+            await self._crew.wait_until(to_datetime(self._next_status_us(to_us(self._crew.now()))))
+
+    def _next_status_us(self, now_us: int) -> int:
+        if isinstance(self._clock, SystemClock):
+            return (now_us // HOUR_US + 1) * HOUR_US
+        return self._days.end_us(self._days.day_of(now_us))
+
+    async def _owe_again(self, outbox: str) -> str:
+        """Meters owe again what the outbox gave up, once it has room, and all of it where it is not the outbox of before."""
+        own = {meter.settings.meter: meter for meter in self._meters}
+        wanted = await asyncio.to_thread(self._outbox.days_to_ask, self._crew.now())
+        again = [(meter, day) for meter, day in wanted if meter in own]
+        if again:
+            await asyncio.to_thread(self._outbox.ask_again, again)
+            log.info("%d Days of %d meters are asked for again", len(again), len({meter for meter, _ in again}))
+        for meter in own if self._outbox.id != outbox else {meter for meter, _ in again}:
+            own[meter].reload = True
+        return self._outbox.id
 
     async def _status(self) -> GatewayStatus:
         backlog = await asyncio.to_thread(self._outbox.backlog)
+        given_up = await asyncio.to_thread(self._outbox.given_up)
         return GatewayStatus(
             gateway=self._settings.gateway,
             backlog=backlog.facts,
             oldest_unsent_at=backlog.oldest_at,
             clock_synchronised=is_synchronised(self._clock),
             version=_version(),
+            given_up=given_up.readings,
+            files_set_aside=self._outbox.files_set_aside(),
         )
 
 

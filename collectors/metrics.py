@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from collectors.gateway import GatewayCounters
-from collectors.outbox import Outbox, OutboxError
+from collectors.outbox import GivenUpSoFar, Outbox, OutboxError
 from collectors.publisher import PublisherCounters
 
 
@@ -31,6 +31,14 @@ METRICS = (
            "Make room on the disk; it goes on by itself."),
     Metric("dailyread_collect_facts_waiting", "gauge", "Facts on disk that Kafka has not acknowledged; -1: unknown.",
            "Grows for hours: look at dailyread_collect_kafka_away, and at the room on the disk."),
+    Metric("dailyread_collect_readings_given_up_total", "counter", "Readings that the outbox dropped at its cap.",
+           "The `given_up` facts say of which meters and Days. The meters are asked again once Kafka takes facts."),
+    Metric("dailyread_collect_reports_given_up_total", "counter", "`poll_failed`, `gateway_status` facts dropped at the cap.",
+           ""),
+    Metric("dailyread_collect_days_to_ask_again", "gauge", "Days given up at the cap for which meters wait to be asked again.",
+           "Does not fall although Kafka takes facts: a meter with such a Day is no longer in the configuration."),
+    Metric("dailyread_collect_files_set_aside", "gauge", "Corrupt files of the outbox that stand beside it.",
+           "Look at the disk. Meters are asked again for what they still know; then take the files away."),
     Metric("dailyread_collect_facts_acknowledged_total", "counter", "Facts that Kafka has acknowledged.", ""),
     Metric("dailyread_collect_kafka_away", "gauge", "1 while Kafka cannot be reached, or refuses.",
            "The log says at which address, and what was refused. Nothing is lost while the disk lasts."),
@@ -39,13 +47,12 @@ METRICS = (
 
 def values(gateway: GatewayCounters, publisher: PublisherCounters, outbox: Outbox) -> dict[str, int]:
     """What each metric is now."""
-    return {
+    return _of_outbox(outbox) | {
         "dailyread_collect_polls_total": gateway.polls,
         "dailyread_collect_polls_failed_total": gateway.failed,
         "dailyread_collect_readings_total": gateway.readings,
         "dailyread_collect_meters_away": len(gateway.away),
         "dailyread_collect_disk_full": int(gateway.disk_refuses),
-        "dailyread_collect_facts_waiting": _waiting(outbox),
         "dailyread_collect_facts_acknowledged_total": publisher.facts_acknowledged,
         "dailyread_collect_kafka_away": int(publisher.away),
     }
@@ -61,8 +68,15 @@ def exposition(values: Mapping[str, int]) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-def _waiting(outbox: Outbox) -> int:
+def _of_outbox(outbox: Outbox) -> dict[str, int]:
     try:
-        return outbox.backlog().facts
+        waiting, given_up = outbox.backlog().facts, outbox.given_up()
     except OutboxError:
-        return -1
+        waiting, given_up = -1, GivenUpSoFar(-1, -1, -1)
+    return {
+        "dailyread_collect_facts_waiting": waiting,
+        "dailyread_collect_readings_given_up_total": given_up.readings,
+        "dailyread_collect_reports_given_up_total": given_up.reports,
+        "dailyread_collect_days_to_ask_again": given_up.days_to_ask,
+        "dailyread_collect_files_set_aside": outbox.files_set_aside(),
+    }

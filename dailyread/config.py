@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from collectors.outbox_cap import Cap
 from dailyread.meters import MeterConfig, Seconds, is_line, together
 from dailyread.settings import ConfigError, Secret, Table, environment, load, read_toml, settings
 from dailyread.tls import client_context
@@ -160,6 +161,20 @@ class PollingConfig(Table, frozen=True, kw_only=True):
             yield "retry_max_s", f"found {self.retry_max_s}; allowed: `retry_first_s` ({self.retry_first_s}) or more"
 
 
+class OutboxConfig(Table, frozen=True, kw_only=True):
+    """How much may wait on the gateway's disk for Kafka, in bytes of facts, and how long interval readings may.
+
+    The file on the disk is up to twice as large. `collectors/README.md` says what goes first.
+    """
+
+    max_bytes: Annotated[int, Meta(ge=1_000_000)] = 1_000_000_000
+    max_hours: Annotated[float, Meta(ge=24)] = 2400.0
+
+    def cap(self) -> Cap:
+        """As the outbox takes it."""
+        return Cap(max_bytes=self.max_bytes, max_hours=self.max_hours)
+
+
 class GatewayConfig(Table, frozen=True, kw_only=True):
     """A site gateway: its meters, where it keeps what they say, and the Kafka that it sends it to.
 
@@ -171,6 +186,7 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     kafka: KafkaConfig
     meters: Annotated[tuple[MeterConfig, ...], Meta(min_length=1)]
     polling: PollingConfig = PollingConfig()
+    outbox: OutboxConfig = OutboxConfig()
     clock: str = "system"
     rules: Path | None = None
 

@@ -225,8 +225,18 @@ def _said(message: Any) -> Iterator[GatewayStanding]:
             yield GatewayStanding(
                 gateway=fact.gateway, said_at=to_datetime(message.timestamp * 1000), backlog=fact.backlog,
                 oldest_unsent_at=fact.oldest_unsent_at,
-                note=None if fact.clock_synchronised else "its clock is not synchronised",
+                note=_note(fact),
             )  # fmt: skip
+
+
+def _note(status: GatewayStatus) -> str | None:
+    """What of a gateway somebody should know."""
+    notes = {
+        "its clock is not synchronised": not status.clock_synchronised,
+        f"its outbox gave up {status.given_up} readings": status.given_up,
+        f"corrupt files of its outbox set aside: {status.files_set_aside}": status.files_set_aside,
+    }
+    return "; ".join(note for note, holds in notes.items() if holds) or None
 
 
 def _now(client: KafkaConsumer, config: KafkaConfig) -> datetime | None:

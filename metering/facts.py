@@ -374,7 +374,7 @@ class PollFailed(Fact, tag="poll_failed", frozen=True, kw_only=True):
 
 
 class GivenUp(Fact, tag="given_up", frozen=True, kw_only=True):
-    """Readings that a full outbox had to drop; it changes no Day."""
+    """Readings that an outbox at its cap had to drop: how many of this Day so far. It changes no Day."""
 
     meter_point: Name
     meter: Name
@@ -384,13 +384,16 @@ class GivenUp(Fact, tag="given_up", frozen=True, kw_only=True):
 
 
 class GatewayStatus(Fact, tag="gateway_status", frozen=True, kw_only=True):
-    """How a gateway is: what it has not yet sent, and whether its clock is synchronised."""
+    """How a gateway is: what it has not yet sent, and whether its clock is synchronised; how many readings its outbox gave
+    up at its cap, and how many corrupt files of it stand aside."""
 
     gateway: Name
     backlog: Count
     oldest_unsent_at: Instant | None = None
     clock_synchronised: bool
     version: str
+    given_up: Count = 0
+    files_set_aside: Count = 0
 
 
 class Tick(Fact, tag="tick", frozen=True, kw_only=True):

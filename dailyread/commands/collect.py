@@ -30,7 +30,8 @@ from metering.rules import Rules, load
 
 HELP = """Run a site gateway, until SIGTERM or Ctrl-C: ask each meter soon after the end of the Gas Day, again where it does not
 answer, and for what is missing from the meter's own log; keep what it says on disk until Kafka has it. Kafka may be away for
-as long as the disk lasts. With a stepped clock in the configuration it runs in virtual time, and ends with it.
+as long as the cap of the outbox allows; what goes then is reported, and asked for again. With a stepped clock in the
+configuration it runs in virtual time, and ends with it.
 Exit 0: told to stop, or virtual time is over and Kafka has everything; 1: the outbox, the clock or the address of --metrics
 cannot be had, or (with --once) a meter did not answer, or Kafka did not take everything; 2: the configuration is wrong."""
 
@@ -68,7 +69,7 @@ async def _collect(config: GatewayConfig, args: argparse.Namespace) -> int:
     look_for_garbage_less_often()
     rules = load(config.rules.read_bytes()) if config.rules else Rules()
     clock: Clock = SystemClock() if config.clock == "system" else await RemoteClock.join(config.clock, config.gateway)
-    outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway)
+    outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway, config.outbox.cap(), rules.calendar())
     try:
         gateway = _gateway(config, clock, outbox, rules, args.since)
         with _publishing(config, outbox) as publisher:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from collectors.clock import SystemClock
 from collectors.gateway import Gateway
 from collectors.modbus_maps import register_map
-from collectors.outbox import Outbox
+from collectors.outbox import Cap, Outbox, OutboxError
 from metering.facts import AnyFact, GatewayStatus, PollFailed, Readings
 from metering.gasday import GasDays, to_datetime, to_us
 from simulators.clock import SteppedClock
@@ -356,6 +357,99 @@ def test_a_full_disk_stops_collecting_with_an_alarm_and_it_goes_on_by_itself(
     alarms = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert len(alarms) == 1
     assert "the disk is full" in alarms[0].message
+
+
+def intervals_read(outbox: Outbox) -> dict[int, int]:
+    """How many readings of each Day (of the month) wait."""
+    return {fact.gas_day.day: len(fact.index) for fact in stored(outbox) if isinstance(fact, Readings)}
+
+
+def test_days_that_the_outbox_gave_up_are_asked_for_again_when_there_is_room_and_not_before(tmp_path: Path) -> None:
+    """Kafka is away for four Days; then everything that waits leaves, and the meter's log fills what went."""
+    with closing(Outbox(tmp_path / "outbox.sqlite", "gateway-1", Cap(max_bytes=800), DAYS)) as outbox:
+
+        async def main() -> None:
+            clock = SteppedClock(START)
+            service = await serve([site(1)], clock.now)
+            gateway = Gateway(service.gateway(), clock.join("gateway"), outbox, days=DAYS)
+            with clock.join("end") as end:
+                moving = asyncio.create_task(clock.run(expected=2))
+                running = asyncio.create_task(gateway.run())
+                await end.wait_until(START + timedelta(days=4, hours=12))
+                assert intervals_read(outbox) == {23: 2, 24: 2, 25: 25, 26: 25}
+                assert gateway.counters.polls == 5  # a Day each, and one before the log: nothing is asked for in vain
+                outbox.acknowledge(entry.id for entry in outbox.pending(100))
+                await end.wait_until(START + timedelta(days=5, hours=12))
+                while set(clock.working()) > {"end"}:
+                    await asyncio.sleep(0.01)
+                gateway.stop()
+                await running
+                moving.cancel()
+            await service.close()
+
+        asyncio.run(asyncio.wait_for(main(), 60))
+        assert intervals_read(outbox) == {23: 25, 24: 26, 27: 25}
+        assert outbox.given_up().days_to_ask == 0
+
+
+def test_a_restart_before_there_is_room_still_asks_again_afterwards(tmp_path: Path) -> None:
+    def days_after(cap: Cap, acknowledge: bool, start: datetime) -> dict[int, int]:
+        async def main() -> dict[int, int]:
+            clock = SteppedClock(start)
+            service = await serve([site(1)], clock.now)
+            with closing(Outbox(tmp_path / "outbox.sqlite", "gateway-1", cap, DAYS)) as outbox:
+                if acknowledge:
+                    outbox.acknowledge(entry.id for entry in outbox.pending(100))
+                await virtual_run(service, clock, outbox, start + timedelta(hours=20))
+                await service.close()
+                return intervals_read(outbox)
+
+        return asyncio.run(asyncio.wait_for(main(), 60))
+
+    after_two_days = START + 2 * DAY + timedelta(minutes=1)
+    assert days_after(Cap(max_bytes=300), False, after_two_days) == {23: 2, 24: 2}
+    assert days_after(Cap(max_bytes=5000), True, after_two_days + timedelta(hours=21)) == {23: 25, 24: 26, 25: 25}
+
+
+def test_when_the_outbox_turns_out_to_be_corrupt_the_meters_are_asked_again_for_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with closing(Outbox(path, "gateway-1", days=DAYS)) as outbox:
+
+        async def main() -> None:
+            clock = SteppedClock(START)
+            service = await serve([site(n) for n in range(1, 4)], clock.now)
+            gateway = Gateway(service.gateway(), clock.join("gateway"), outbox, days=DAYS)
+            with clock.join("end") as end:
+                moving = asyncio.create_task(clock.run(expected=2))
+                running = asyncio.create_task(gateway.run())
+                await end.wait_until(START + timedelta(days=2, hours=12))
+                before = days_read(outbox, "MP1")
+                damage(outbox, path)
+                await end.wait_until(START + timedelta(days=3, hours=12))
+                while set(clock.working()) > {"end"}:
+                    await asyncio.sleep(0.01)
+                gateway.stop()
+                await running
+                moving.cancel()
+            await service.close()
+            assert [day for day, _ in before] == [23, 24]
+
+        asyncio.run(asyncio.wait_for(main(), 60))
+        for point in ("MP1", "MP2", "MP3"):
+            assert sorted(day for day, _ in days_read(outbox, point)) == [23, 24, 25]
+        told = [fact for fact in stored(outbox) if isinstance(fact, GatewayStatus)]
+        assert told[-1].files_set_aside == 1
+
+
+def damage(outbox: Outbox, path: Path) -> None:
+    """Spoil the file under the outbox, and let it find out."""
+    outbox.put([PollFailed(meter_point="X", meter="X", gas_day=FIRST, reason="x" * 4000, attempts=1)] * 1200, START)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xa5" * (size - 8192))
+    with pytest.raises(OutboxError, match="corrupt"):
+        outbox.pending(100_000)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from collectors.outbox_cap import Cap
 from dailyread.cli import main
 from dailyread.config import KINDS, GatewayConfig, StreamConfig, load_config
 from dailyread.settings import ConfigError, Secret, settings, variable
@@ -223,7 +224,8 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
         "kafka.sasl.user": "u", "kafka.sasl.password": "p", "kafka.sasl.mechanism": "PLAIN", "gateway": "g",
         "state_dir": "/s", "clock": "unix:/c", "group": "gr", "instance": "i", "web": "127.0.0.1:1", "tick_s": "1.5",
         "session_timeout_s": "30", "polling.timeout_s": "1",
-        "polling.retry_first_s": "2", "polling.retry_max_s": "3", "polling.backfill_days": "4", "influx.url": "https://i",
+        "polling.retry_first_s": "2", "polling.retry_max_s": "3", "polling.backfill_days": "4",
+        "outbox.max_bytes": "2000000", "outbox.max_hours": "48", "influx.url": "https://i",
         "influx.org": "o", "influx.bucket": "b", "influx.token": "t", "influx.security": "tls",
         "provide.folder": "/f", "provide.topic_prefix": "p-", "provide.gather_s": "5", "provide.margin_s": "0",
         "provide.back_days": "7", "provide.hourly_users": "U,V",
@@ -244,6 +246,7 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
     assert config.rules == tmp_path / "rules"
     if isinstance(config, GatewayConfig):
         assert config.polling.backfill_days == 4
+        assert config.outbox.cap() == Cap(max_bytes=2_000_000, max_hours=48)
         assert config.meters[0].address == "serial:/dev/x"
     else:
         assert config.influx.token == Secret("t")
