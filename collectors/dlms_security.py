@@ -124,6 +124,10 @@ class Ciphering:
             raise LocalError(f"no ciphered form of message {message[0]:#04x}")
         return bytes([tag]) + octets(sealed)
 
+    def protect_initiate(self, message: bytes) -> bytes:
+        """An initiate message, which goes within an association message: its own form, always with the global key."""
+        return bytes([GLOBAL[message[0]]]) + octets(self._sealed(message, False))
+
     def _sealed(self, message: bytes, uses_dedicated: bool) -> bytes:
         if uses_dedicated and self.dedicated is not None:
             self._dedicated_counter += 1
