@@ -142,8 +142,8 @@ TABLE: dict[State, dict[type[Said] | type[Heard], State]] = {
     State.ASKED: {Associated: State.READY},
     State.PROVING: {Associated: State.READY},
     State.READY: {Get: State.GETTING, Set: State.SETTING, Release: State.RELEASING},
-    State.GETTING: {Got: State.READY, Release: State.RELEASING},
-    State.SETTING: {Written: State.READY, Release: State.RELEASING},
+    State.GETTING: {Got: State.READY},
+    State.SETTING: {Written: State.READY},
     State.RELEASING: {Released: State.IDLE},
 }
 

@@ -157,6 +157,17 @@ class FrameReader:
         """Forget what came in."""
         self._buffer.clear()
 
+    def skip_partial(self) -> bool:
+        """Give up the frame that is not whole, and look for one behind its beginning, which may have been none."""
+        while self._buffer:
+            start = self._buffer.find(FLAG, 1)
+            del self._buffer[: start if start > 0 else len(self._buffer)]
+            if len(self._buffer) > 3 and self._buffer[1] & 0xF0 == 0xA0:
+                count = int.from_bytes(self._buffer[1:3], "big") & LENGTH_MAX
+                if _LENGTH_MIN <= count <= len(self._buffer) - 2:
+                    return True
+        return False
+
     def next_frame(self) -> Frame | NeedData:
         """The next frame; raises WrongCheck for one whose check does not hold, Malformed for what is no frame."""
         start = self._buffer.find(FLAG)

@@ -91,6 +91,9 @@ class Link(Protocol):
     def receive_data(self, data: bytes) -> None:
         """Take what came in."""
 
+    def silence(self) -> bool:
+        """Nothing came: what is not whole will never be. True where there is something behind it, to ask `next_event` for."""
+
     def next_event(self) -> LinkEvent | NeedData:
         """The next event. Raises RemoteError."""
 
@@ -157,6 +160,10 @@ class HdlcLink:
     def receive_data(self, data: bytes) -> None:
         """As `Link.receive_data`."""
         self._reader.receive_data(data)
+
+    def silence(self) -> bool:
+        """As `Link.silence`."""
+        return self._reader.skip_partial()
 
     def next_event(self) -> LinkEvent | NeedData:
         """As `Link.next_event`. Frames of other stations, our own echo, and frames that were there before are passed over."""
@@ -310,6 +317,10 @@ class WrapperLink:
     def receive_data(self, data: bytes) -> None:
         """As `Link.receive_data`."""
         self._reader.receive_data(data)
+
+    def silence(self) -> bool:
+        """As `Link.silence`: where a message ends is known."""
+        return False
 
     def next_event(self) -> LinkEvent | NeedData:
         """As `Link.next_event`."""

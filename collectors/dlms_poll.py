@@ -132,7 +132,7 @@ class Session:
         """Release and disconnect. Nothing that goes wrong here is an error."""
         self._attempts = 1
         try:
-            if self._association.state in (State.READY, State.GETTING, State.SETTING):
+            if self._association.state is State.READY:
                 yield from self._ask(Release(), Released)
             if closing := self._link.close():
                 yield from self._until(closing, Closed)
@@ -164,7 +164,7 @@ class Session:
                 data = yield writing
                 writing = b""
                 self._link.receive_data(data)
-                if not data:
+                if not data and not self._link.silence():
                     writing = self._link.repeat() if attempt < self._attempts else b""
                     attempt += 1
                     if not writing:

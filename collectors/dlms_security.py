@@ -110,8 +110,8 @@ class Ciphering:
         self.counter = counter
         self.dedicated = None if dedicated is None else Keys(dedicated, keys.authentication)
         self._dedicated_counter = 0
-        self._heard = -1  # the peer's last counter, for each key
-        self._heard_dedicated = -1
+        self.heard_counter = -1  # the peer's last counter, for each key
+        self._heard_with_dedicated = -1
 
     def protect(self, message: bytes, with_dedicated: bool = False) -> bytes:
         """The message, ciphered. LocalError where it is of a kind that cannot be."""
@@ -160,13 +160,13 @@ class Ciphering:
         if keys is None:
             raise NotAuthentic("ciphered with a dedicated key, and none was agreed")
         counter, text = unseal(sealed, title, keys, self.control)
-        last = self._heard_dedicated if uses_dedicated else self._heard
+        last = self._heard_with_dedicated if uses_dedicated else self.heard_counter
         if counter <= last:
             raise NotAuthentic(f"invocation counter {counter} after {last}: an old message")
         if uses_dedicated:
-            self._heard_dedicated = counter
+            self._heard_with_dedicated = counter
         else:
-            self._heard = counter
+            self.heard_counter = counter
         return text
 
     def proof(self, challenge: bytes) -> bytes:
