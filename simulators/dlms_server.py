@@ -18,6 +18,7 @@ class DlmsServer:
     def __init__(self, side: DlmsSide, hdlc: Address | None = None, wrapper_port: int = 1) -> None:
         self._side, self._hdlc, self._wrapper_port = side, hdlc, wrapper_port
         self._server: asyncio.Server | None = None
+        self._talks: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen, and say on which port."""
@@ -29,9 +30,15 @@ class DlmsServer:
         """Hang up."""
         if self._server is not None:
             self._server.close()
+        for talk in self._talks:
+            talk.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hears = self.hears()
+        if (task := asyncio.current_task()) is not None:
+            self._talks.add(task)
+            task.add_done_callback(self._talks.discard)
         try:
             while data := await reader.read(4096):
                 writer.write(self._spoilt(hears(data)))

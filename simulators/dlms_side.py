@@ -105,7 +105,7 @@ class DlmsSide:
         self._challenges = (b"", b"")
         self._rest: list[bytes] = []
         self._block = 0
-        self._counter = 0
+        self._counter = 1  # there are clients that take 0 for an old one
 
     def hears(self, message: bytes, client: int) -> bytes:
         """What the meter says to a message; nothing where it does not answer at all."""
