@@ -1,0 +1,137 @@
+"""A meter read by DLMS/COSEM, as the gateway polls it: settings and map to session, session to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from collectors.dlms_acse import Mechanism
+from collectors.dlms_base import DlmsError, Refused
+from collectors.dlms_client import Association, Credentials, dedicated_key
+from collectors.dlms_hdlc import Address
+from collectors.dlms_line import Line, SerialHdlcLine, TcpLine, talk_over
+from collectors.dlms_link import HdlcLink, Link, WrapperLink
+from collectors.dlms_maps import DlmsMap, dlms_map, server_address
+from collectors.dlms_objects import DATA, VALUE, logical_name
+from collectors.dlms_poll import DlmsMeter, Session, Silence, Talk, read_day
+from collectors.dlms_security import Ciphering, Keys
+from collectors.dlms_xdlms import Member, Wanted
+from collectors.reader import Answer, MeterSettings, Unanswered
+from collectors.reading import PollError
+
+PUBLIC_CLIENT = 16
+BAUD = 9600
+MECHANISMS = {"none": Mechanism.NONE, "password": Mechanism.LOW, "gmac": Mechanism.GMAC}
+POLL_TIMEOUT_FACTOR = 60  # of the time-out of one answer: the most that a poll may take, however much the meter says
+
+
+class DlmsReader:
+    """One meter on a line. What a session cannot put right by asking again, asking at once again does not either, unless
+    something came that was wrong."""
+
+    def __init__(self, line: Line, site: str, map_: DlmsMap, device: str | int, interval_s: int, timeout_s: float) -> None:
+        self._line, self._site, self._map, self._timeout_s = line, site, map_, timeout_s
+        self._server = Address(*server_address(device))
+        self._meter = meter_of(map_, interval_s)
+        keys = map_.keys()
+        self._keys = None if keys is None else Keys(*keys)
+        self._credentials = Credentials(MECHANISMS[map_.authentication], map_.password())
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """As `Reader.lock`."""
+        return self._line.lock
+
+    async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
+        """As `Reader.read_day`."""
+        try:
+            async with asyncio.timeout(self._timeout_s * POLL_TIMEOUT_FACTOR):
+                ciphering = await self._ciphering()
+                session = Session(self._link(self._map.client), Association(self._credentials, ciphering))
+                await self._line.open()
+                talk = read_day(session, self._meter, start, end, now)
+                return Answer(await talk_over(talk, self._line, self._timeout_s), None)
+        except (Silence, Refused) as error:
+            raise Unanswered(self._site, str(error)) from error
+        except DlmsError as error:
+            raise PollError(self._site, f"{type(error).__name__}: {error}") from error
+        except TimeoutError as error:
+            raise Unanswered(self._site, "no whole answer in time") from error
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise Unanswered(self._site, f"no connection: {reason}") from error
+        finally:
+            await self._line.reset()
+
+    async def close(self) -> None:
+        """As `Reader.close`."""
+        await self._line.reset()
+
+    async def _ciphering(self) -> Ciphering | None:
+        """With an invocation counter above all that the meter has had: anybody may ask it for the last."""
+        if self._keys is None:
+            return None
+        await self._line.open()
+        session = Session(self._link(PUBLIC_CLIENT), Association())
+        last = await talk_over(_counter(session, logical_name(self._map.counter)), self._line, self._timeout_s)
+        return Ciphering(
+            bytes.fromhex(self._map.system_title),
+            self._keys,
+            last + 1,
+            general=self._map.general,
+            dedicated=dedicated_key() if self._map.ciphering == "dedicated" else None,
+        )
+
+    def _link(self, client: int) -> Link:
+        if self._map.link == "wrapper":
+            return WrapperLink(client, self._server.upper)
+        return HdlcLink(client, self._server, self._map.information)
+
+
+def _counter(session: Session, name: bytes) -> Talk[int]:
+    yield from session.open()
+    (counter,) = yield from session.get(Wanted(Member(DATA, name, VALUE)))
+    yield from session.close()
+    return counter.number
+
+
+def meter_of(map_: DlmsMap, interval_s: int) -> DlmsMeter:
+    """What the map says of the meter's log."""
+    bits = tuple((bit, status) for bit, status in enumerate(map_.status_bits) if status is not None)
+    return DlmsMeter(
+        m3_per_tick=map_.m3_per_tick,
+        profile=logical_name(map_.profile),
+        index=logical_name(map_.index),
+        unconverted=None if map_.unconverted is None else logical_name(map_.unconverted),
+        unconverted_m3_per_tick=map_.unconverted_m3_per_tick,
+        reference=None if map_.reference is None else logical_name(map_.reference),
+        status_name=None if map_.status is None else logical_name(map_.status),
+        status_bits=bits,
+        interval_s=interval_s,
+        zone=map_.time_zone(),
+        asks_local=map_.asks == "local",
+        east_is_positive=map_.deviation == "east",
+    )
+
+
+def dlms_line(meter: MeterSettings, timeout_s: float) -> Line:
+    """The line of this meter's address. ValueError where it is none."""
+    if meter.address.startswith("serial:"):
+        return SerialHdlcLine(meter.address.removeprefix("serial:"), meter.baud or BAUD)
+    url = urlsplit(meter.address)
+    if url.scheme != "tcp" or url.hostname is None or url.port is None:
+        raise ValueError(f'address: found "{meter.address}"; allowed with dlms: tcp://host:port, serial:/dev/NAME')
+    return TcpLine(url.hostname, url.port, meter.timeout_s or timeout_s)
+
+
+def dlms_reader(meter: MeterSettings, line: Line, timeout_s: float) -> DlmsReader:
+    """A reader of this meter. ValueError where the settings do not fit."""
+    if not meter.map:
+        raise ValueError("map: missing; allowed: the name of a DLMS map, or the path of a .toml file")
+    map_ = dlms_map(meter.map)
+    if meter.address.startswith("serial:") and map_.link == "wrapper":
+        raise ValueError('map: its link is "wrapper", and the address a serial line; allowed there: link = "hdlc"')
+    return DlmsReader(line, meter.meter_point, map_, meter.device, meter.interval_s, timeout_s)
