@@ -42,8 +42,11 @@ class TcpLine:
     async def open(self) -> None:
         """As `Line.open`."""
         await self.reset()
-        async with asyncio.timeout(self._connect_timeout_s):  # a TimeoutError is an OSError
-            self._streams = await asyncio.open_connection(self._host, self._port, limit=READ_OCTETS)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                self._streams = await asyncio.open_connection(self._host, self._port, limit=READ_OCTETS)
+        except TimeoutError as error:
+            raise ConnectionError(f"none within {self._connect_timeout_s:g} s") from error
 
     async def write(self, data: bytes) -> None:
         """As `Line.write`."""

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from collectors.dlms_reader import dlms_line, dlms_reader
 from collectors.iec62056_21_reader import iec_line, iec_reader
 from collectors.modbus import ModbusLine, ModbusMeter
 from collectors.modbus_maps import register_map
@@ -134,4 +135,5 @@ def _modbus_reader(meter: MeterSettings, line: ModbusLine, _timeout_s: float) ->
 PROTOCOLS: dict[str, tuple[Callable[[MeterSettings, float], Any], Callable[[MeterSettings, Any, float], Reader]]] = {
     "modbus": (_modbus_line, _modbus_reader),
     "iec62056_21": (lambda meter, _timeout_s: iec_line(meter), iec_reader),
+    "dlms": (dlms_line, dlms_reader),
 }

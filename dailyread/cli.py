@@ -27,7 +27,7 @@ COMMANDS = {
 }
 
 PARTS = {
-    "gateway": {"kafka", "pymodbus", "serial"},
+    "gateway": {"cryptography", "kafka", "pymodbus", "serial"},
     "stream": {"aiokafka", "faust", "influxdb_client", "mode", "prometheus_client", "rocksdict", "urllib3", "yarl"},
     "report": {"jinja2", "matplotlib"},
 }

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from collectors.dlms_maps import dlms_map, server_address
 from collectors.modbus_maps import register_map
 from collectors.profile_maps import profile_map
 from dailyread.settings import NameOrFile, Table
@@ -27,14 +28,15 @@ _DEVICE_ADDRESS = re.compile(r"[A-Za-z0-9 ]{0,32}")
 class MeterConfig(Table, frozen=True, kw_only=True):
     """One meter: where it is and how it speaks.
 
-    `address` is `tcp://host:port` (Modbus) or `serial:/dev/ttyUSB0` (IEC 62056-21); what shares an address is asked one
-    after the other. `device` is the Modbus unit (0 to 255) or the IEC 62056-21 device address (empty: any). `map` names a
-    register map (Modbus) or a profile map, or is the path of a file of one's own.
+    `address` is `tcp://host:port` (Modbus, DLMS) or `serial:/dev/ttyUSB0` (IEC 62056-21, DLMS); what shares an address is
+    asked one after the other. `device` is the Modbus unit (0 to 255), the IEC 62056-21 device address (empty: any), or the
+    DLMS server (`1`, `1/17`). `map` names a register map (Modbus), a profile map or a DLMS map, or is the path of a file of
+    one's own.
     """
 
     meter_point: Name
     meter: Name
-    protocol: Literal["modbus", "iec62056_21"]
+    protocol: Literal["modbus", "iec62056_21", "dlms"]
     address: Annotated[str, Meta(min_length=1)]
     device: str | int = ""
     map: NameOrFile | None = None
@@ -46,6 +48,8 @@ class MeterConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Mistakes:
         if self.protocol == "modbus":
             yield from _modbus_mistakes(self)
+        elif self.protocol == "dlms":
+            yield from _dlms_mistakes(self)
         else:
             yield from _iec_mistakes(self)
 
@@ -106,6 +110,29 @@ def _iec_mistakes(meter: MeterConfig) -> Mistakes:
         profile_map(meter.map).password()
     except ValueError as error:
         yield "map", str(error)
+
+
+def _dlms_mistakes(meter: MeterConfig) -> Mistakes:
+    if not is_line(meter.address):
+        yield "address", f'found "{meter.address}"; allowed with dlms: tcp://host:port, serial:/dev/NAME'
+    if meter.parity == "even":
+        yield "parity", 'found "even"; allowed with dlms: "none", or left out'
+    try:
+        server_address(meter.device)
+    except ValueError as error:
+        yield "device", str(error)
+    if not meter.map:
+        yield "map", "missing; allowed: the name of a DLMS map, or the path of a .toml file"
+        return
+    try:
+        found = dlms_map(meter.map)
+        found.password()
+        found.keys()
+    except ValueError as error:
+        yield "map", str(error)
+        return
+    if found.link == "wrapper" and meter.address.startswith("serial:"):
+        yield "map", 'its link is "wrapper", and the address a serial line; allowed there: link = "hdlc"'
 
 
 def _more_than_once(values: Sequence[V]) -> list[V]:

@@ -28,7 +28,7 @@ OURS = {
 # Package -> what it may import of others', besides the standard library. It keeps a gateway free of Faust and RocksDB.
 OTHERS = {
     "metering": {"msgspec", "holidays"},
-    "collectors": {"msgspec", "kafka", "pymodbus", "serial"},
+    "collectors": {"msgspec", "cryptography", "kafka", "pymodbus", "serial"},
     "storage": {"msgspec", "influxdb_client", "urllib3"},
     "stream": {"msgspec", "aiokafka", "faust", "kafka", "mode", "prometheus_client", "rocksdict", "yarl"},
     "simulators": {"msgspec", "pymodbus"},
@@ -61,7 +61,7 @@ COMMAND_EXTRAS = {
     "report": {"report"},
 }
 EXTRA_MODULES = {
-    "gateway": {"kafka", "pymodbus", "serial"},
+    "gateway": {"cryptography", "kafka", "pymodbus", "serial"},
     "stream": {"aiokafka", "faust", "influxdb_client", "kafka", "prometheus_client", "rocksdict"},
     "report": {"jinja2", "matplotlib"},
 }

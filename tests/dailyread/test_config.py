@@ -94,7 +94,7 @@ def test_all_mistakes_are_said_at_once_with_what_is_allowed(tmp_path: Path) -> N
         'gateway.toml: kafka.bootstrap_servers[1]: found "kafka"; allowed: text, as host:port',
         'gateway.toml: kafka.time: found "brokr"; allowed: "broker", "simulated"',
         "gateway.toml: meters[1].adress: unknown key; did you mean `address`?",
-        'gateway.toml: meters[1].protocol: found "modbs"; allowed: "modbus", "iec62056_21"',
+        'gateway.toml: meters[1].protocol: found "modbs"; allowed: "modbus", "iec62056_21", "dlms"',
         "gateway.toml: meters[1].address: missing; allowed: text, not empty",
         "gateway.toml: meters[1].interval_s: found 60; allowed: a whole number, 360 or more, at most 86400,"
         " M4.1.3: 6 minutes or more",
