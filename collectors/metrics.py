@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from collectors.gateway import GatewayCounters
+from collectors.mqtt import MqttCounters
 from collectors.outbox import GivenUpSoFar, Outbox, OutboxError
 from collectors.publisher import PublisherCounters
 
@@ -24,7 +25,7 @@ METRICS = (
            "None after 05:00: the gateway hangs, or its clock is wrong."),
     Metric("dailyread_collect_polls_failed_total", "counter", "Polls that brought no usable answer.",
            "The log and the `poll_failed` facts say of which meters, and why."),
-    Metric("dailyread_collect_readings_total", "counter", "Readings that polls brought.", ""),
+    Metric("dailyread_collect_readings_total", "counter", "Readings that polls and loggers brought.", ""),
     Metric("dailyread_collect_meters_away", "gauge", "Meters whose last poll brought no usable answer.",
            "Above 0 at 10:00: somebody has an hour to read them on site. The log says which."),
     Metric("dailyread_collect_disk_full", "gauge", "1 while the outbox cannot be written: collecting has stopped.",
@@ -42,19 +43,33 @@ METRICS = (
     Metric("dailyread_collect_facts_acknowledged_total", "counter", "Facts that Kafka has acknowledged.", ""),
     Metric("dailyread_collect_kafka_away", "gauge", "1 while Kafka cannot be reached, or refuses.",
            "The log says at which address, and what was refused. Nothing is lost while the disk lasts."),
+    Metric("dailyread_collect_mqtt_away", "gauge", "1 while the MQTT broker cannot be reached, or refuses.",
+           "The log says why. The broker and the loggers keep what comes, as long as they can."),
+    Metric("dailyread_collect_mqtt_messages_total", "counter", "Messages of loggers.", ""),
+    Metric("dailyread_collect_mqtt_rejected_total", "counter", "Messages of loggers that could not be used.",
+           "The log, and `poll_failed` facts with a reason that begins with `pushed`, say of which logger and why."),
+    Metric("dailyread_collect_mqtt_loggers_offline", "gauge", "Loggers that say they are offline, or whose last will does.",
+           "The log says which."),
 )  # fmt: skip
 
 
-def values(gateway: GatewayCounters, publisher: PublisherCounters, outbox: Outbox) -> dict[str, int]:
-    """What each metric is now."""
+def values(
+    gateway: GatewayCounters, publisher: PublisherCounters, outbox: Outbox, mqtt: MqttCounters | None = None
+) -> dict[str, int]:
+    """What each metric is now; without loggers, theirs are 0."""
+    mqtt = mqtt or MqttCounters()
     return _of_outbox(outbox) | {
         "dailyread_collect_polls_total": gateway.polls,
         "dailyread_collect_polls_failed_total": gateway.failed,
-        "dailyread_collect_readings_total": gateway.readings,
+        "dailyread_collect_readings_total": gateway.readings + mqtt.readings,
         "dailyread_collect_meters_away": len(gateway.away),
-        "dailyread_collect_disk_full": int(gateway.disk_refuses),
+        "dailyread_collect_disk_full": int(gateway.disk_refuses or mqtt.disk_refuses),
         "dailyread_collect_facts_acknowledged_total": publisher.facts_acknowledged,
         "dailyread_collect_kafka_away": int(publisher.away),
+        "dailyread_collect_mqtt_away": int(mqtt.away),
+        "dailyread_collect_mqtt_messages_total": mqtt.messages,
+        "dailyread_collect_mqtt_rejected_total": mqtt.rejected,
+        "dailyread_collect_mqtt_loggers_offline": len(mqtt.offline),
     }
 
 

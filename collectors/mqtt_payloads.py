@@ -91,7 +91,7 @@ class Columns(msgspec.Struct, frozen=True):
     meter: str
     at: Sequence[datetime]
     index: Sequence[int | None]
-    unconverted: Sequence[int | None] | None
+    unconverted: Sequence[int | None] | None = None
     status: tuple[Status, ...] = ()
 
 

@@ -90,31 +90,12 @@ class KafkaConfig(Table, frozen=True, kw_only=True):
         for address in self.bootstrap_servers:
             if not 0 < host_and_port(address)[1] < 65536:
                 yield "bootstrap_servers", f'found "{address}"; allowed: a port from 1 to 65535'
-        yield from self._tls_mistakes()
+        yield from _tls_mistakes(self)
         if self.sasl is not None and self.sasl.mechanism == "PLAIN" and not self.tls and not self._all_loopback():
             yield (
                 "sasl.mechanism",
                 'found "PLAIN" without TLS, which shows the password to the network; allowed: TLS, or SCRAM',
             )
-
-    def _tls_mistakes(self) -> Iterator[tuple[str, str]]:
-        if not self.tls:
-            for field in ("ca_file", "certificate_file", "key_file"):
-                if getattr(self, field) is not None:
-                    yield field, 'given, but connections are not TLS; allowed: with `security = "tls"` only'
-            return
-        yield from _ca_mistake(self.ca_file)
-        if (self.certificate_file is None) != (self.key_file is None):
-            yield "certificate_file", "and `key_file` belong together; allowed: both or neither"
-        elif self.certificate_file is not None:
-            try:
-                client_context(None, self.certificate_file, self.key_file, self.key_password)
-            except OSError as error:
-                files = f'found "{self.certificate_file}" and "{self.key_file}"'
-                yield (
-                    "certificate_file",
-                    f"{files}: {_reason(error)}; allowed: a PEM certificate, its key, and the key's password",
-                )
 
     def _all_loopback(self) -> bool:
         return all(is_loopback(host_and_port(address)[0]) for address in self.bootstrap_servers)
@@ -161,6 +142,47 @@ class PollingConfig(Table, frozen=True, kw_only=True):
             yield "retry_max_s", f"found {self.retry_max_s}; allowed: `retry_first_s` ({self.retry_first_s}) or more"
 
 
+class LoggerConfig(Table, frozen=True, kw_only=True):
+    """One meter behind a logger that pushes; a logger with several meters has a table for each."""
+
+    logger: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^/+#]+$", description="without / + #")]
+    meter_point: Name
+    meter: Name
+
+
+class MqttConfig(Table, frozen=True, kw_only=True):
+    """The MQTT broker to which loggers push, who we are to it, and the loggers. TLS unless the broker is loopback or
+    `security = "plaintext"` is said outright. A logger has `confirm_s` to confirm an interval that it was told."""
+
+    broker: Address
+    security: Security | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    key_password: Secret | None = None
+    user: str | None = None
+    password: Secret | None = None
+    topic_prefix: TopicPrefix = "dailyread"
+    confirm_s: Seconds = 86_400.0
+    loggers: tuple[LoggerConfig, ...] = ()
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted and the broker is verified."""
+        return self.security == "tls" or (self.security is None and not is_loopback(host_and_port(self.broker)[0]))
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if not 0 < host_and_port(self.broker)[1] < 65536:
+            yield "broker", f'found "{self.broker}"; allowed: a port from 1 to 65535'
+        yield from _tls_mistakes(self)
+        if self.password is not None and self.user is None:
+            yield "user", "missing beside `password`; allowed: both, or neither"
+        if self.password is not None and not self.tls and not is_loopback(host_and_port(self.broker)[0]):
+            yield "password", "given without TLS, which shows it to the network; allowed: with TLS"
+        if not self.loggers:
+            yield "loggers", "none; allowed: one `[[mqtt.loggers]]` table or more"
+
+
 class OutboxConfig(Table, frozen=True, kw_only=True):
     """How much may wait on the gateway's disk for Kafka, in bytes of facts, and how long interval readings may.
 
@@ -184,7 +206,8 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     gateway: Name
     state_dir: Path
     kafka: KafkaConfig
-    meters: Annotated[tuple[MeterConfig, ...], Meta(min_length=1)]
+    meters: tuple[MeterConfig, ...] = ()
+    mqtt: MqttConfig | None = None
     polling: PollingConfig = PollingConfig()
     outbox: OutboxConfig = OutboxConfig()
     clock: str = "system"
@@ -193,9 +216,9 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.gateway in RESERVED_GATEWAYS:
             yield "gateway", f'found "{self.gateway}", which the stream job and the commands call themselves; allowed: another'
-        if not self.meters:
-            yield "meters", "none; allowed: one `[[meters]]` table or more"
-        yield from together(self.meters)
+        if not self.meters and self.mqtt is None:
+            yield "meters", "none; allowed: one `[[meters]]` table or more, or `[mqtt]` with loggers"
+        yield from together(self.meters, self.mqtt.loggers if self.mqtt else ())
         yield from _rules_mistake(self.rules)
         yield from _clock_mistake(self.clock)
 
@@ -296,6 +319,26 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(bare).is_loopback
     except ValueError:
         return False
+
+
+def _tls_mistakes(config: KafkaConfig | MqttConfig) -> Iterator[tuple[str, str]]:
+    if not config.tls:
+        for field in ("ca_file", "certificate_file", "key_file"):
+            if getattr(config, field) is not None:
+                yield field, 'given, but connections are not TLS; allowed: with `security = "tls"` only'
+        return
+    yield from _ca_mistake(config.ca_file)
+    if (config.certificate_file is None) != (config.key_file is None):
+        yield "certificate_file", "and `key_file` belong together; allowed: both or neither"
+    elif config.certificate_file is not None:
+        try:
+            client_context(None, config.certificate_file, config.key_file, config.key_password)
+        except OSError as error:
+            files = f'found "{config.certificate_file}" and "{config.key_file}"'
+            yield (
+                "certificate_file",
+                f"{files}: {_reason(error)}; allowed: a PEM certificate, its key, and the key's password",
+            )
 
 
 def _ca_mistake(path: Path | None) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec import Meta
@@ -54,10 +54,20 @@ class MeterConfig(Table, frozen=True, kw_only=True):
             yield from _iec_mistakes(self)
 
 
-def together(meters: Sequence[MeterConfig]) -> Mistakes:
-    """What is wrong with meters beside each other: names that must be one's own, and one line's settings."""
+class Named(Protocol):
+    """What has the names of a meter."""
+
+    @property
+    def meter_point(self) -> str: ...
+    @property
+    def meter(self) -> str: ...
+
+
+def together(meters: Sequence[MeterConfig], others: Sequence[Named] = ()) -> Mistakes:
+    """What is wrong with meters beside each other, and beside `others`, which are not asked: names that must be one's own,
+    and one line's settings."""
     for field, what in (("meter_point", "of the meter point"), ("meter", "with the serial number")):
-        names = [str(getattr(meter, field)) for meter in meters]
+        names = [str(getattr(meter, field)) for meter in (*meters, *others)]
         for name in _more_than_once(names):
             yield "meters", f'two meters {what} "{name}"; allowed: one each'
     for address, device in _more_than_once([(meter.address, str(meter.device)) for meter in meters]):

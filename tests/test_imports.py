@@ -28,10 +28,10 @@ OURS = {
 # Package -> what it may import of others', besides the standard library. It keeps a gateway free of Faust and RocksDB.
 OTHERS = {
     "metering": {"msgspec", "holidays"},
-    "collectors": {"msgspec", "cryptography", "kafka", "pymodbus", "serial"},
+    "collectors": {"msgspec", "cryptography", "kafka", "paho", "pymodbus", "serial"},
     "storage": {"msgspec", "influxdb_client", "urllib3"},
     "stream": {"msgspec", "aiokafka", "faust", "kafka", "mode", "prometheus_client", "rocksdict", "yarl"},
-    "simulators": {"msgspec", "pymodbus"},
+    "simulators": {"msgspec", "paho", "pymodbus"},
     "dailyread": {"msgspec", "kafka", "rich", "jinja2", "markupsafe", "matplotlib"},
 }
 
@@ -61,7 +61,7 @@ COMMAND_EXTRAS = {
     "report": {"report"},
 }
 EXTRA_MODULES = {
-    "gateway": {"cryptography", "kafka", "pymodbus", "serial"},
+    "gateway": {"cryptography", "kafka", "paho", "pymodbus", "serial"},
     "stream": {"aiokafka", "faust", "influxdb_client", "kafka", "prometheus_client", "rocksdict"},
     "report": {"jinja2", "matplotlib"},
 }

@@ -19,13 +19,15 @@ from collectors.clock import Clock, ClockEnded, RemoteClock, SystemClock
 from collectors.frames import Route
 from collectors.gateway import Gateway
 from collectors.metrics import exposition, values
+from collectors.mqtt import Broker, MqttCollector, MqttCounters
 from collectors.outbox import Outbox, OutboxError
 from collectors.publisher import Publisher
-from dailyread.config import GatewayConfig, KafkaConfig, add_config_argument, config_or_exit
+from dailyread.config import GatewayConfig, KafkaConfig, MqttConfig, add_config_argument, config_or_exit, host_and_port
 from dailyread.kafka import producer
 from dailyread.metrics_page import add_metrics_argument, serve_metrics
 from dailyread.sdnotify import Notifier
 from dailyread.settings import ConfigError
+from dailyread.tls import client_context
 from metering.rules import Rules, load
 
 HELP = """Run a site gateway, until SIGTERM or Ctrl-C: ask each meter soon after the end of the Gas Day, again where it does not
@@ -72,10 +74,10 @@ async def _collect(config: GatewayConfig, args: argparse.Namespace) -> int:
     outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway, config.outbox.cap(), rules.calendar())
     try:
         gateway = _gateway(config, clock, outbox, rules, args.since)
-        with _publishing(config, outbox) as publisher:
+        with _publishing(config, outbox) as publisher, _listening(config, clock, outbox, rules) as mqtt:
             if args.metrics:
                 counters = gateway.counters, publisher.counters
-                serve_metrics(args.metrics, lambda: exposition(values(*counters, outbox)))
+                serve_metrics(args.metrics, lambda: exposition(values(*counters, outbox, mqtt)))
             return await _run(gateway, publisher, args.once, config.clock != "system")
     finally:
         outbox.close()
@@ -131,6 +133,32 @@ def _publishing(config: GatewayConfig, outbox: Outbox) -> Iterator[Publisher]:
         yield publisher
     finally:
         publisher.stop(STOP_S)
+
+
+@contextmanager
+def _listening(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules) -> Iterator[MqttCounters | None]:
+    """Take what loggers push, where there are any."""
+    if config.mqtt is None:
+        yield None
+        return
+    broker = _broker(config.mqtt, config.gateway)
+    collector = MqttCollector(
+        broker, config.gateway, config.mqtt.loggers, outbox, clock.now, days=rules.calendar(), confirm_s=config.mqtt.confirm_s
+    )
+    collector.start()
+    try:
+        yield collector.counters
+    finally:
+        collector.stop()
+
+
+def _broker(mqtt: MqttConfig, gateway: str) -> Broker:
+    host, port = host_and_port(mqtt.broker)
+    context = client_context(mqtt.ca_file, mqtt.certificate_file, mqtt.key_file, mqtt.key_password) if mqtt.tls else None
+    password = mqtt.password.reveal() if mqtt.password is not None else None
+    return Broker(
+        host=host, port=port, client_id=gateway, prefix=mqtt.topic_prefix, tls=context, user=mqtt.user, password=password
+    )
 
 
 def route(kafka: KafkaConfig, gateway: str) -> Route:

@@ -13,7 +13,7 @@ import pytest
 
 from collectors.outbox_cap import Cap
 from dailyread.cli import main
-from dailyread.config import KINDS, GatewayConfig, StreamConfig, load_config
+from dailyread.config import KINDS, GatewayConfig, LoggerConfig, StreamConfig, load_config
 from dailyread.settings import ConfigError, Secret, settings, variable
 
 EXAMPLES = Path(__file__).parents[2] / "dailyread" / "examples"
@@ -65,7 +65,7 @@ def test_the_examples_pass_check(name: str, capsys: pytest.CaptureFixture[str]) 
 def test_the_examples_name_every_setting(name: str, kind: Any) -> None:
     text = (EXAMPLES / f"{name}.toml").read_text()
     for path, _ in settings(kind):
-        if path[-1] in ("password", "token", "key_password", "key_password_file", "meters"):
+        if path[-1] in ("password", "token", "key_password", "key_password_file", "meters", "loggers"):
             continue
         assert f"{path[-1]} =" in text, path
 
@@ -78,6 +78,34 @@ def test_what_the_examples_leave_out_by_comment_is_right_too(tmp_path: Path, mon
     config = stream(tmp_path, text)
     assert config.influx is not None
     assert config.influx.token == Secret(SECRET)
+
+
+LOGGER = '[[mqtt.loggers]]\nlogger = "L1"\nmeter_point = "B"\nmeter = "M-B"\n'
+MQTT_MISTAKES = [
+    ('broker = "b"', LOGGER, 'mqtt.broker: found "b"; allowed: text, as host:port'),
+    ('broker = "b:0"', LOGGER, 'mqtt.broker: found "b:0"; allowed: a port from 1 to 65535'),
+    ('broker = "b:1"', "", "mqtt.loggers: none; allowed: one `[[mqtt.loggers]]` table or more"),
+    ('broker = "b:1"', LOGGER.replace("L1", "a/b"), 'mqtt.loggers[1].logger: found "a/b"; allowed: text'),
+    ('broker = "b:1"', LOGGER + LOGGER, 'meters: two meters of the meter point "B"; allowed: one each'),
+    ('broker = "b:1"\nsecurity = "plaintext"\nuser = "u"\npassword_file = "p"', LOGGER, "mqtt.password: given without TLS"),
+    ('broker = "b:1"\npassword_file = "p"', LOGGER, "mqtt.user: missing beside `password`"),
+    ('broker = "localhost:1"\nca_file = "p"', LOGGER, "mqtt.ca_file: given, but connections are not TLS"),
+]
+
+
+@pytest.mark.parametrize(("broker", "loggers", "mistake"), MQTT_MISTAKES)
+def test_a_mistake_about_loggers_says_what_is_allowed(tmp_path: Path, broker: str, loggers: str, mistake: str) -> None:
+    (tmp_path / "p").write_text("p")
+    text = f'gateway = "g"\nstate_dir = "s"\n[kafka]\nbootstrap_servers = ["localhost:1"]\n[mqtt]\n{broker}\n{loggers}'
+    assert any(mistake in found for found in mistakes(GatewayConfig, tmp_path, text))
+
+
+def test_a_gateway_may_have_loggers_alone(tmp_path: Path) -> None:
+    text = f'gateway = "g"\nstate_dir = "s"\n[kafka]\nbootstrap_servers = ["localhost:1"]\n[mqtt]\nbroker = "b:1"\n{LOGGER}'
+    config = gateway(tmp_path, text)
+    assert config.meters == ()
+    assert config.mqtt is not None
+    assert config.mqtt.tls
 
 
 @pytest.mark.clause("4.1.3")
@@ -146,7 +174,7 @@ def test_a_mistake_says_what_is_allowed(tmp_path: Path, text: str, expected: str
         ("device = 1", "device = 1\nbaud = 9601", "300, 600"),
         ('gateway = "g"', 'gateway = "broadcast"', "call themselves; allowed: another"),
         (METER, METER + METER, 'two meters of the meter point "A"'),
-        (METER, "", "meters: missing"),
+        (METER, "", "meters: none; allowed: one `[[meters]]` table or more, or `[mqtt]` with loggers"),
         (METER, "[meters]\na = 1", "allowed: tables, each `[[meters]]`"),
     ],
 )
@@ -225,7 +253,12 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
         "state_dir": "/s", "clock": "unix:/c", "group": "gr", "instance": "i", "web": "127.0.0.1:1", "tick_s": "1.5",
         "session_timeout_s": "30", "polling.timeout_s": "1",
         "polling.retry_first_s": "2", "polling.retry_max_s": "3", "polling.backfill_days": "4",
-        "outbox.max_bytes": "2000000", "outbox.max_hours": "48", "influx.url": "https://i",
+        "outbox.max_bytes": "2000000", "outbox.max_hours": "48",
+        "mqtt.broker": "localhost:1883", "mqtt.security": "tls", "mqtt.ca_file": str(tmp_path / "certificate"),
+        "mqtt.certificate_file": str(tmp_path / "certificate"), "mqtt.key_file": str(tmp_path / "key"),
+        "mqtt.user": "u", "mqtt.password": "p",
+        "mqtt.topic_prefix": "t", "mqtt.confirm_s": "5", "mqtt.loggers": '[{"logger":"L","meter_point":"B","meter":"n"}]',
+        "influx.url": "https://i",
         "influx.org": "o", "influx.bucket": "b", "influx.token": "t", "influx.security": "tls",
         "provide.folder": "/f", "provide.topic_prefix": "p-", "provide.gather_s": "5", "provide.margin_s": "0",
         "provide.back_days": "7", "provide.hourly_users": "U,V",
@@ -237,7 +270,7 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
             continue
         if name.startswith("kafka.topics."):
             values[name] = path[-1]
-        if name != "kafka.key_password":
+        if not name.endswith("key_password"):
             monkeypatch.setenv(variable(path), values[name])
     config = load_config(kind, None)
     assert config.kafka.bootstrap_servers == ("a:1", "b:2")
@@ -246,6 +279,8 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
     assert config.rules == tmp_path / "rules"
     if isinstance(config, GatewayConfig):
         assert config.polling.backfill_days == 4
+        assert config.mqtt is not None
+        assert config.mqtt.loggers == (LoggerConfig(logger="L", meter_point="B", meter="n"),)
         assert config.outbox.cap() == Cap(max_bytes=2_000_000, max_hours=48)
         assert config.meters[0].address == "serial:/dev/x"
     else:
@@ -281,7 +316,7 @@ def test_check_knows_which_configuration_a_file_is_meant_to_be(tmp_path: Path, c
 
 
 def test_reading_a_configuration_loads_no_client_library() -> None:
-    heavy = "{'kafka', 'faust', 'aiokafka', 'rocksdict', 'influxdb_client', 'pymodbus', 'serial', 'matplotlib'}"
+    heavy = "{'kafka', 'faust', 'paho', 'aiokafka', 'rocksdict', 'influxdb_client', 'pymodbus', 'serial', 'matplotlib'}"
     program = f"import sys, dailyread.config, dailyread.commands.check; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
