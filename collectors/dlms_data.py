@@ -184,9 +184,9 @@ Shape: TypeAlias = "tuple[Kind, int, tuple[Shape, ...]]"  # a type description: 
 class _Decoder:
     """One value, with what there is in it counted."""
 
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: Cursor, values: int = 0) -> None:
         self._cursor = cursor
-        self._values = 0
+        self._values = values
 
     def tagged(self, depth: int) -> Data:
         self._count(depth)
@@ -203,13 +203,14 @@ class _Decoder:
     def _compact_array(self, depth: int) -> Data:
         shape = self._shape(depth + 1)
         contents = Cursor(self._cursor.octets())
-        inner = _Decoder(contents)
+        inner = _Decoder(contents, self._values)  # one count for all of it: many such arrays are as large as one
         items: list[Data] = []
         while contents.left:
             before = contents.left
             items.append(inner.shaped(shape, depth + 1))
             if contents.left == before:
                 raise Malformed("a compact array of elements without octets")
+        self._values = inner._values
         return Data(Kind.ARRAY, tuple(items))
 
     def _shape(self, depth: int) -> Shape:
