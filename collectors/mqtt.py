@@ -79,11 +79,13 @@ class Broker:
 
 @dataclass
 class MqttCounters:
-    """What happened since the start, for metrics. `offline`: loggers that said so, or whose last will did."""
+    """What happened since the start, for metrics. `subscribed`: the broker has confirmed it, and keeps what comes from then on.
+    `offline`: loggers that said so, or whose last will did."""
 
     messages: int = 0
     readings: int = 0
     rejected: int = 0
+    subscribed: bool = False
     away: bool = False
     disk_refuses: bool = False
     offline: set[str] = field(default_factory=set)
@@ -182,6 +184,7 @@ class MqttCollector:
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         return client
@@ -192,14 +195,21 @@ class MqttCollector:
         if reason.is_failure:
             self._away(f"the broker refused: {reason}")
             return
-        if self.counters.away:
-            log.info("MQTT: connected again to %s:%d", self._broker.host, self._broker.port)
-        self.counters.away = False
         kinds = ("readings", "readings/compact", "alarm", "confirm", "state")
         client.subscribe(
             [(f"{self._broker.prefix}/loggers/+/{kind}", 1) for kind in kinds] + [(f"{self._root}/set-interval", 1)]
         )
         client.publish(f"{self._root}/state", "online", qos=1, retain=True)
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, _number: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._away("the broker does not let us subscribe")
+            return
+        if self.counters.away:
+            log.info("MQTT: connected again to %s:%d", self._broker.host, self._broker.port)
+        self.counters.away, self.counters.subscribed = False, True
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
         self._away("no connection")
@@ -211,6 +221,7 @@ class MqttCollector:
             self._away(str(reason))
 
     def _away(self, reason: str) -> None:
+        self.counters.subscribed = False
         if not self.counters.away:
             log.warning("MQTT: %s:%d is away (%s); it is tried again", self._broker.host, self._broker.port, reason)
         self.counters.away = True

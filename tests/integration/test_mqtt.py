@@ -25,6 +25,7 @@ from metering.wire import encode_fact
 from simulators.meter import SimulatedMeter
 from simulators.mqtt_logger import Access, MqttLogger
 from simulators.sites import Convertor, Site
+from tests.integration.conftest import Start
 from tests.integration.mosquitto import Mosquitto
 
 FIRST = date(2026, 10, 23)  # summer time ends on the 25th
@@ -76,6 +77,7 @@ def collecting(broker: Mosquitto, outbox: Outbox, **more: object) -> Iterator[Mq
     collector = MqttCollector(address(broker), "gateway-1", METERS, outbox, now, days=DAYS, **more)  # type: ignore[arg-type]
     collector.start()
     try:
+        eventually(lambda: collector.counters.subscribed)
         yield collector
     finally:
         collector.stop()
@@ -138,9 +140,8 @@ def test_what_loggers_push_becomes_the_days_readings_of_each_of_their_meters(
 
 
 def test_what_comes_while_the_gateway_is_away_waits_at_the_broker(broker: Mosquitto, outbox: Outbox) -> None:
-    with collecting(broker, outbox) as collector:
-        eventually(lambda: not collector.counters.away and collector._client.is_connected())
-        time.sleep(0.3)  # the subscription
+    with collecting(broker, outbox):
+        pass
     with pushing(broker, "L2") as logger:
         logger.push(START, START + 24 * HOUR)
         assert logger.wait_acknowledged(10)
@@ -154,7 +155,6 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing_and_is_subscribed_
 ) -> None:
     hours = 120
     with collecting(broker, outbox) as collector, pushing(broker, "L1") as logger:
-        eventually(lambda: collector._client.is_connected())
         for hour in range(hours):
             logger.push(START + hour * HOUR, START + (hour + 1) * HOUR)
             if hour in (20, 70):
@@ -207,6 +207,12 @@ def collector_process(path: Path, broker: Mosquitto, stop_at: str = "") -> subpr
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def make_known(path: Path, broker: Mosquitto) -> None:
+    """The broker has heard of the gateway: from now on it keeps what comes."""
+    with closing(Outbox(path, "gateway-1", days=DAYS)) as outbox, collecting(broker, outbox):
+        pass
+
+
 def kill_when_it_says(process: subprocess.Popen[str], word: str) -> None:
     assert process.stdout is not None
     for line in process.stdout:
@@ -223,9 +229,9 @@ def test_a_collector_killed_between_receipt_and_disk_or_before_the_acknowledgeme
     broker: Mosquitto, tmp_path: Path, stop_at: str, word: str, copies: int
 ) -> None:
     path = tmp_path / "outbox.sqlite"
+    make_known(path, broker)
     with pushing(broker, "L2") as logger:
         process = collector_process(path, broker, stop_at)
-        time.sleep(1.5)
         logger.push(START + HOUR, START + 5 * HOUR)
         kill_when_it_says(process, word)
         with closing(Outbox(path, "gateway-1", days=DAYS)) as outbox:
@@ -237,6 +243,7 @@ def test_a_collector_killed_between_receipt_and_disk_or_before_the_acknowledgeme
 
 def test_a_collector_killed_at_any_moment_loses_nothing(broker: Mosquitto, tmp_path: Path) -> None:
     path, chance, hours = tmp_path / "outbox.sqlite", random.Random(3), 0
+    make_known(path, broker)
     with pushing(broker, "L2") as logger:
         for _ in range(5):
             process = collector_process(path, broker)
@@ -320,7 +327,6 @@ def intervals_set(outbox: Outbox) -> list[tuple[str, int, bool]]:
 def test_an_interval_is_set_by_a_message_and_the_loggers_confirmation_is_a_fact(broker: Mosquitto, outbox: Outbox) -> None:
     """M4.1.3, with a logger that sleeps while the command is given."""
     with collecting(broker, outbox) as collector:
-        eventually(lambda: collector._client.is_connected())
         with pushing(broker, "L2") as operator:
             operator._client.publish("dailyread/gateways/gateway-1/set-interval", b'{"logger": "L1", "interval_s": 360}', 1)
             eventually(lambda: "L1" in collector._asked)
@@ -349,8 +355,6 @@ def test_an_interval_that_no_logger_confirms_is_a_fact_too(broker: Mosquitto, ou
 @pytest.mark.parametrize("request_", [b'{"logger": "L7", "interval_s": 360}', b'{"logger": "L1", "interval_s": 60}', b"x"])
 def test_a_request_for_an_interval_that_cannot_be_is_rejected(broker: Mosquitto, outbox: Outbox, request_: bytes) -> None:
     with collecting(broker, outbox) as collector, pushing(broker, "L2") as operator:
-        eventually(lambda: collector._client.is_connected())
-        time.sleep(0.3)
         operator._client.publish("dailyread/gateways/gateway-1/set-interval", request_, 1)
         eventually(lambda: collector.counters.rejected == 1)
     assert facts(outbox) == []
@@ -436,3 +440,32 @@ def test_with_tls_and_a_password_and_not_with_a_wrong_one(
     logger.stop()
     right.stop()
     assert "secret" not in caplog.text
+
+
+def test_the_gateways_command_takes_what_loggers_push_and_is_killed_and_started_again(
+    broker: Mosquitto, tmp_path: Path, start: Start
+) -> None:
+    """Kafka is away all the while: everything waits in the outbox."""
+    loggers = "".join(
+        f'[[mqtt.loggers]]\nlogger = "{each.logger}"\nmeter_point = "{each.meter_point}"\nmeter = "{each.meter}"\n'
+        for each in METERS
+    )
+    (tmp_path / "gateway.toml").write_text(
+        f'gateway = "gateway-1"\nstate_dir = "{tmp_path}/state"\n[kafka]\nbootstrap_servers = ["127.0.0.1:9"]\n'
+        f'[mqtt]\nbroker = "127.0.0.1:{broker.port}"\n{loggers}'
+    )
+    with pushing(broker, "L2") as logger:
+        for part in range(3):
+            process = start("collect", "--config", tmp_path / "gateway.toml", log=tmp_path / f"collect-{part}.log")
+            if part == 0:
+                time.sleep(4)  # until the broker has first heard of it, it keeps nothing for it
+            for hour in range(8):
+                logger.push(START + (8 * part + hour) * HOUR, START + (8 * part + hour + 1) * HOUR)
+                time.sleep(0.2)
+            if part < 2:
+                process.kill()
+        assert logger.wait_acknowledged(10)
+        time.sleep(3)
+        process.end()
+    with closing(Outbox(tmp_path / "state" / "outbox.sqlite", "gateway-1", days=DAYS)) as outbox:
+        assert held(outbox)["MP3", FIRST] == true_readings(3, FIRST, START, START + 24 * HOUR)
