@@ -134,7 +134,9 @@ def _known_later(point: Point, day: int) -> bool:
     after = books.get(day + 1)
     if after is not None and (after.pieces or after.start is not None):
         return True
-    return max(books) > day + 1 and any(book.pieces or book.start is not None for later, book in books.items() if later > day)
+    if point.last_held <= day + 1:
+        return False
+    return any(book.pieces or book.start is not None for later, book in books.items() if later > day)
 
 
 def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: Standing) -> Standing | None:

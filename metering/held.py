@@ -25,6 +25,7 @@ class Held:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.reference = Reference(meter_point, rules, days)
         self.books: dict[int, Book] = {}
+        self.last_held = -1  # the latest of them
         self.batches: dict[int, Judged] = {}  # as far as they have been judged
         self.packed: dict[int, bytes] = {}  # the Days' bytes in the state, as they were when last asked for
         self.stale: set[int] = set()  # the Days that have changed since
@@ -48,6 +49,7 @@ class Held:
         book = self.books.get(day)
         if book is None:
             book = self.books[day] = Book(day)
+            self.last_held = max(self.last_held, day)
             self.stale.add(day)
         return book
 

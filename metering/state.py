@@ -131,6 +131,7 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     held.packed = bytes(packed_reference)
     for book, part in zip(books, parts, strict=True):
         point.books[book.day], point.packed[book.day] = book, bytes(part)
+        point.last_held = max(point.last_held, book.day)
         if book.values:
             _keep_values(point.reference, book)
     return point
