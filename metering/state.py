@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from datetime import date
 
 import msgspec
 
 from metering.book import ACTUAL, Belief, Book
-from metering.facts import BypassUsed, CalorificValue, EquipmentFault, MeterFitted, MeterRemoved, Registered
-from metering.gasday import GasDays, to_datetime
+from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved, Registered
+from metering.gasday import GasDays
 from metering.held import WEEK
-from metering.point import Point, received_us
+from metering.point import Point
 from metering.reference import Reference
 from metering.rules import Rules
 
@@ -132,8 +131,8 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     for book, part in zip(books, parts, strict=True):
         point.books[book.day], point.packed[book.day] = book, bytes(part)
         point.last_held = max(point.last_held, book.day)
-        if book.values:
-            _keep_values(point.reference, book)
+        if book.values and (registered := held.of(book.day)) is not None:
+            held.values[registered.ldz, book.day] = list(book.values)
     return point
 
 
@@ -144,16 +143,5 @@ def _packed(book: Book, reference: Reference) -> bytes:
         book.pieces = []
     known = reference.values_of(book.day)
     if len(known) != len(book.values):
-        book.values = tuple([(received_us(value), value.mj_per_m3) for value in known])
+        book.values = tuple(known)
     return _encode(book)
-
-
-def _keep_values(reference: Reference, book: Book) -> None:
-    registered = reference.of(book.day)
-    if registered is not None:
-        reference.values[registered.ldz, book.day] = [
-            CalorificValue(
-                ldz=registered.ldz, gas_day=date.fromordinal(book.day), mj_per_m3=mj_per_m3, received_at=to_datetime(us)
-            )
-            for us, mj_per_m3 in book.values
-        ]
