@@ -130,9 +130,9 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     held.packed = bytes(packed_reference)
     for book, part in zip(books, parts, strict=True):
         point.books[book.day], point.packed[book.day] = book, bytes(part)
-        point.last_held = max(point.last_held, book.day)
         if book.values and (registered := held.of(book.day)) is not None:
             held.values[registered.ldz, book.day] = list(book.values)
+    point.last_held = max(point.books, default=BEGINNING)
     return point
 
 

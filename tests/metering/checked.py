@@ -16,7 +16,7 @@ from metering.facts import CheckRead, MeterErrorAdjusted, MeterFitted
 from metering.gasday import to_us
 from metering.ledger import CheckReadFound, Rejected, Tolerance
 from metering.rules import Rules
-from metering.volumes import Register, quantity_wh
+from metering.volumes import Register, quantity_wh, register_of
 from tests.metering.domain import DAYS, RULES, gas_day, local, start
 
 FIRST = "2026-01-01"
@@ -31,7 +31,7 @@ def register(digits: int, tick: str, factor: str | None) -> Register:
         meter_point="MP", meter="M", at=start(FIRST), index=0, digits=digits, m3_per_tick=Decimal(tick),
         conversion_factor=None if factor is None else Decimal(factor), q_max_m3_per_h=Decimal(1000),
     )  # fmt: skip
-    return Register(fitted)
+    return register_of(fitted)
 
 
 class Checked:
