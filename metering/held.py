@@ -70,7 +70,10 @@ class Held:
         if found is None:
             if not book.pieces:
                 return Judged({}, (), book.ran, book.failed, book.tolerances)
-            found = self.batches[day] = judge_day(day, sorted(book.readings(), key=order), self.reference.settings(day))
+            pieces = book.readings()
+            if len(pieces) > 1:
+                pieces.sort(key=order)
+            found = self.batches[day] = judge_day(day, pieces, self.reference.settings(day))
             book.ran, book.failed, book.tolerances = found.ran, found.failed, found.tolerances
             self.stale.add(day)
         return found

@@ -78,7 +78,10 @@ class Point(Held):
             if at_us < self.now_us:
                 self._late(group)
             else:
-                self._take(at_us, sorted(group, key=canonical))
+                together = list(group)
+                if len(together) > 1:  # one alone need not be put in order, which takes long
+                    together.sort(key=canonical)
+                self._take(at_us, together)
         return self._changes()
 
     def apply_readings(self, received_at: datetime, readings: PackedReadings, packed: bytes) -> list[Change]:
