@@ -32,6 +32,7 @@ from metering.gasday import to_datetime, to_us
 from metering.ledger import Change, Day, Key, Void
 from metering.point import Point, received_us
 from metering.replay import Ledger, fold
+from metering.review import effects_of
 
 
 class Step(NamedTuple):
@@ -44,7 +45,8 @@ class Step(NamedTuple):
 
 
 def drive(evidence: Evidence, day: int) -> list[Step]:
-    """Let the engine take the facts; what changed of a Day. Leaves the ledger as of `as_of` in the evidence."""
+    """Let the engine take the facts; what changed of a Day. Leaves the ledger as of `as_of` in the evidence, and what takes
+    the place of readings."""
     recorder = _Recorder(evidence, day)
     point = Point(evidence.meter_point, evidence.rules, evidence.days)
     for at_us, group in groupby(evidence.facts, received_us):
@@ -53,6 +55,7 @@ def drive(evidence: Evidence, day: int) -> list[Step]:
         recorder.note(at_us, facts, point.apply(facts))
     recorder.pass_due(point, evidence.as_of_us)
     recorder.note(evidence.as_of_us, [], point.advance(evidence.as_of_us))
+    evidence.substitutes = effects_of(point).substitutes
     return recorder.steps
 
 
