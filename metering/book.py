@@ -29,8 +29,8 @@ class Book(msgspec.Struct, array_like=True):
     `places` has the standing readings of fittings and removals but those at the Day's start, by the meter, when it was fitted,
     and their own instant. `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `read_l` is
     the volume by the readings of a Day that was closed out with another in its place (4.8.8). `shown` are the keys of the
-    Day's records that were given out, but for the `day` record. `values` has the calorific values, and when each was received,
-    in a state alone.
+    Day's records that were given out, but for the `day` record. `values` are its calorific values, and when each was received,
+    for the state.
     """
 
     day: int = 0

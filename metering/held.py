@@ -49,7 +49,8 @@ class Held:
         book = self.books.get(day)
         if book is None:
             book = self.books[day] = Book(day)
-            self.last_held = max(self.last_held, day)
+            if day > self.last_held:
+                self.last_held = day
             self.stale.add(day)
         return book
 

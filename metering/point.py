@@ -214,8 +214,10 @@ class Point(Held):
         if self.anchor is not None and day < self.anchor:
             raise NeedsHistory(fact)
         if self.reference.take(fact) and registered is not None and registered.ldz == fact.ldz:
+            book = self.book(day)
+            book.values = tuple(self.reference.values_of(day))
             self.touch(day)
-            if self.book(day).closed == DEEMED:
+            if book.closed == DEEMED:
                 self._valued.add(day)
 
     def _put_reference(self, fact: ReferenceFact) -> set[int]:
@@ -245,6 +247,8 @@ class Point(Held):
             registered = self.reference.of(day)
             if registered is not None and registered.ldz == ldz:
                 self.book(day)
+        for day, book in self.books.items():
+            book.values = tuple(self.reference.values_of(day))
         self.touched.update(self.books)
         self.stale.update(self.books)
         return set(self.books)

@@ -16,7 +16,6 @@ from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved
 from metering.gasday import GasDays
 from metering.held import WEEK
 from metering.point import Point
-from metering.reference import Reference
 from metering.rules import Rules
 
 STATE_VERSION = 3
@@ -102,7 +101,9 @@ def encode_state(point: Point) -> bytes:
     packed, books = point.packed, point.books
     for day in point.stale:
         if (book := books.get(day)) is not None:
-            packed[day] = _packed(book, reference)
+            if book.closed == ACTUAL and book.pieces:
+                book.pieces = []  # what comes about such a Day goes to the fact store
+            packed[day] = _encode(book)
     point.stale.clear()
     # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
     return b"".join((b"\x93", head, reference.packed, b"\xdd", len(packed).to_bytes(4, "big"), *packed.values()))
@@ -134,14 +135,3 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
             held.values[registered.ldz, book.day] = list(book.values)
     point.last_held = max(point.books, default=BEGINNING)
     return point
-
-
-def _packed(book: Book, reference: Reference) -> bytes:
-    """The bytes of a Day. Of one that was closed out as actual the pieces are let go: what comes about it goes to the fact
-    store."""
-    if book.closed == ACTUAL and book.pieces:
-        book.pieces = []
-    known = reference.values_of(book.day)
-    if len(known) != len(book.values):
-        book.values = tuple(known)
-    return _encode(book)
