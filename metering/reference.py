@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+import msgspec
+
 from metering.batch import Setting
 from metering.facts import (
     AnyFact,
@@ -96,6 +98,8 @@ class Reference:
         if any(mj_per_m3 == fact.mj_per_m3 for _, mj_per_m3 in known):
             return False  # a copy counts at the earliest receipt
         known.append((0 if fact.received_at is None else to_us(fact.received_at), fact.mj_per_m3))
+        if len(known) > 1:  # of one instant in the order of their canonical encodings, however they came
+            known.sort(key=lambda value: (value[0], canonical(msgspec.structs.replace(fact, mj_per_m3=value[1]))))
         return True
 
     def forget_values_before(self, day: int) -> None:
