@@ -29,7 +29,7 @@ from metering.facts import (
     Registered,
 )
 from metering.gasday import to_datetime, to_us
-from metering.ledger import Change, Day, Key, Void
+from metering.ledger import Change, CheckReadFound, Day, Key, Void
 from metering.point import Point, received_us
 from metering.replay import Ledger, fold
 from metering.review import effects_of
@@ -136,7 +136,9 @@ def is_about(fact: AnyFact, day: int, evidence: Evidence) -> bool:
             return _meets(fact.at, fact.until, day, evidence)
         case EquipmentFault():
             return _meets(fact.from_, fact.until, day, evidence)
-        case MeterRemoved() | CheckRead() | MeterErrorAdjusted() | Alarm():
+        case CheckRead() | MeterErrorAdjusted():
+            return _meets(fact.at, fact.at, day, evidence) or _in_period(fact.at, day, evidence)
+        case MeterRemoved() | Alarm():
             return _meets(fact.at, fact.at, day, evidence)
         case IntervalSet():
             return evidence.days.day_of(received_us(fact)) == day
@@ -159,6 +161,13 @@ def _reads(fact: AnyFact, boundary: int, evidence: Evidence) -> bool:
         index is not None and evidence.near_boundary(to_us(at), boundary)
         for at, index in zip(fact.instants(), fact.index, strict=True)
     )
+
+
+def _in_period(at: datetime, day: int, evidence: Evidence) -> bool:
+    """Whether the Day lies in the period that ends with the check read of an instant (4.7.3)."""
+    end = date.fromordinal(evidence.days.day_of(to_us(at)))
+    found = evidence.ledger.get(("check_read", evidence.meter_point, end.isoformat()))
+    return isinstance(found, CheckReadFound) and found.from_.toordinal() <= day < end.toordinal()
 
 
 def _meets(first: datetime, last: datetime | None, day: int, evidence: Evidence) -> bool:

@@ -17,6 +17,7 @@ from metering.facts import (
     Alarm,
     AnyFact,
     CalorificValue,
+    CheckRead,
     EstimateAccepted,
     ExpertDetermination,
     GivenUp,
@@ -396,3 +397,16 @@ def test_m4_8_10_an_estimate_accepted_later_leaves_the_closed_out_volume_as_read
     assert (found.origins[0].clause, found.origins[0].substituted_m3, found.origins[0].accounted) == ("4.3", None, True)
     assert found.determination is not None
     assert (found.determination.clause, str(found.day.determined_m3)) == ("4.8.10", "15.000")
+
+
+def test_m4_7_3_the_history_of_every_day_of_a_period_has_the_check_read_and_that_of_later_days_has_not() -> None:
+    site = Site("2026-01-01", values=60)
+    site.days("2026-01-01", [0, 100, 200, 300, 400])
+    check = CheckRead(
+        received_at=local("2026-01-04 12:00"), meter_point="MP", meter="M", at=local("2026-01-04 11:00"), index=300
+    )
+    site.facts.append(check)
+    assert [
+        any(check in moment.facts for moment in explained(site, day).history)
+        for day in ("2026-01-01", "2026-01-03", "2026-01-05")
+    ] == [True, True, False]
