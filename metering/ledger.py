@@ -149,8 +149,8 @@ class ReadError(Record, tag="read_error", frozen=True, kw_only=True, gc=False):
     `volume_m3` what the Day's metered consumption is taken to be, `refused` the clause by which the notice was refused.
     Key: meter point, Day, user."""
 
-    user: str
     gas_day: date
+    user: str
     state: ReadErrorState
     due: datetime | None
     volume_m3: Decimal | None

@@ -79,7 +79,9 @@ def day_record(point: Held, day: int, book: Book) -> Day:
         ran |= BOUNDARY_RULES
         if actual and quantity is not None:
             ran |= UNUSUAL_VOLUME
-            if unusual_volume(quantity, _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor)):
+            if unusual_volume(
+                _measured_wh(book, quantity, value), _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor)
+            ):
                 failed |= UNUSUAL_VOLUME
     if validation.action:
         ran, failed = validation.running(ran), validation.running(failed)
@@ -118,6 +120,14 @@ def reconciliation_record(point: Held, day: int, book: Book) -> Reconciliation |
         volume_m3=(closed_l - determined_l) * MILLI, quantity_kwh=thousandths(quantity),
         since=to_datetime(book.since_us),
     )  # fmt: skip
+
+
+def _measured_wh(book: Book, quantity: int, value: Decimal | None) -> int:
+    """The quantity on readings alone of a Day on them: without what went by the by-pass, or was put in their place (4.8.8)."""
+    if value is None or (not book.bypass_l and book.read_l is None):
+        return quantity
+    litres = book.closed_l if book.read_l is None else book.read_l
+    return quantity if litres is None else quantity_wh(litres, value)
 
 
 @lru_cache(maxsize=4096)
