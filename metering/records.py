@@ -79,9 +79,8 @@ def day_record(point: Held, day: int, book: Book) -> Day:
         ran |= BOUNDARY_RULES
         if actual and quantity is not None:
             ran |= UNUSUAL_VOLUME
-            if unusual_volume(
-                _measured_wh(book, quantity, value), _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor)
-            ):
+            measured = _measured_wh(book, quantity, value) if book.bypass_l or book.read_l is not None else quantity
+            if unusual_volume(measured, _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor)):
                 failed |= UNUSUAL_VOLUME
     if validation.action:
         ran, failed = validation.running(ran), validation.running(failed)
@@ -124,10 +123,8 @@ def reconciliation_record(point: Held, day: int, book: Book) -> Reconciliation |
 
 def _measured_wh(book: Book, quantity: int, value: Decimal | None) -> int:
     """The quantity on readings alone of a Day on them: without what went by the by-pass, or was put in their place (4.8.8)."""
-    if value is None or (not book.bypass_l and book.read_l is None):
-        return quantity
     litres = book.closed_l if book.read_l is None else book.read_l
-    return quantity if litres is None else quantity_wh(litres, value)
+    return quantity if value is None or litres is None else quantity_wh(litres, value)
 
 
 @lru_cache(maxsize=4096)
