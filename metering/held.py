@@ -8,7 +8,7 @@ from metering.batch import Batch, Judged, judge_day
 from metering.book import Book
 from metering.gasday import GasDays
 from metering.meters import Meter
-from metering.reference import Reference, order
+from metering.reference import Reference
 from metering.review import Review
 from metering.rules import Rules
 from metering.standing import NO_BATCH, Place, Standing, boundary, inside
@@ -71,10 +71,7 @@ class Held:
         if found is None:
             if not book.pieces:
                 return Judged({}, (), book.ran, book.failed, book.tolerances)
-            pieces = book.readings()
-            if len(pieces) > 1:
-                pieces.sort(key=order)
-            found = self.batches[day] = judge_day(day, pieces, self.reference.settings(day))
+            found = self.batches[day] = judge_day(day, book.in_order(), self.reference.settings(day))
             book.ran, book.failed, book.tolerances = found.ran, found.failed, found.tolerances
             self.stale.add(day)
         return found

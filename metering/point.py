@@ -127,11 +127,7 @@ class Point(Held):
     def _known(self, fact: Readings) -> bool:
         """Whether the very same readings were received before, no later than this copy."""
         book = self.books.get(fact.gas_day.toordinal())
-        if book is None or not (book.pieces or book.withdrawn):
-            return False
-        return identity(fact) in book.withdrawn or any(
-            received_us(piece) <= received_us(fact) and identity(piece) == identity(fact) for piece in book.readings()
-        )
+        return book is not None and bool(book.pieces or book.withdrawn) and book.knows(fact, received_us(fact))
 
     def _take(self, at_us: int, facts: Sequence[AnyFact]) -> None:
         if at_us > self.now_us:
