@@ -21,7 +21,9 @@ import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -89,18 +91,44 @@ def measure(times: int, work: Callable[[int], object]) -> float:
     return (time.thread_time() - began) / times * 1e6
 
 
-def engine_us(with_state_bytes: bool) -> float:
-    """Microseconds a Day: frame in, records and state out. Calorific values come between, not counted."""
+def timer_us() -> float:
+    """Microseconds that reading the timer twice takes by itself."""
+    spent = 0.0
+    for _ in range(3000):
+        began = time.thread_time()
+        spent += time.thread_time() - began
+    return spent / 3000 * 1e6
+
+
+class Spent(NamedTuple):
+    """Microseconds a Day: json.loads of its line in two spellings, and the engine; the timer's own time left out."""
+
+    interval: float
+    instants: float
+    engine: float
+
+
+def spent_us(with_state_bytes: bool) -> Spent:
+    """What the Days of a meter cost, one after the other: frame in, records and state out. Each Day's line goes through
+    json.loads right before its frame goes through the engine, so that the processor's caches hold as little of either.
+    Calorific values come between, not counted."""
     point = Point("7400000001", RULES, DAYS)
     point.apply(reference_facts())
-    index, spent, dice = 0, 0.0, random.Random(1)
-    state = b""
+    index, dice, state = 0, random.Random(1), b""
+    spent = [0.0, 0.0, 0.0]
     for n in range(WARM_DAYS + COUNTED_DAYS):
         day, used = FIRST + n, dice.randint(2000, 9000)
         fact = batch(day, index, used)
         index += used
         frame, received_at = encode_frame([fact], "gw-01"), start(day + 1) + timedelta(minutes=10)
-        began = time.thread_time()
+        lines = (
+            write_fact(fact),
+            write_fact(msgspec.structs.replace(fact, at=tuple(fact.instants()), first_at=None, interval_s=None)),
+        )
+        stamps = [time.thread_time()]
+        for line in lines:
+            json.loads(line)
+            stamps.append(time.thread_time())
         if with_state_bytes and n >= WARM_DAYS:
             point = decode_state(state, RULES, DAYS)
         opened = open_frame(frame)
@@ -109,35 +137,27 @@ def engine_us(with_state_bytes: bool) -> float:
         records = [encode_change(change, 0, n) for change in point.apply_readings(received_at, entry, opened.entries[0])]
         prune(point)
         state = encode_state(point)
-        spent += time.thread_time() - began if n >= WARM_DAYS else 0
-        assert n < WARM_DAYS or len(records) >= 3
+        stamps.append(time.thread_time())
+        if n >= WARM_DAYS:
+            assert len(records) >= 3
+            spent = [sofar + after - before for sofar, (before, after) in zip(spent, pairwise(stamps), strict=True)]
         point.apply([calorific_value(day)])
-    return spent / COUNTED_DAYS * 1e6
+    own_us = timer_us()
+    return Spent(*(each / COUNTED_DAYS * 1e6 - own_us for each in spent))
 
 
 def cost() -> None:
-    """Print the engine's cost as a multiple of json.loads."""
-    fact = batch(FIRST, 1_234_567, 5000)
-    compact = write_fact(fact)
-    spelled = write_fact(msgspec.structs.replace(fact, at=tuple(fact.instants()), first_at=None, interval_s=None))
-    rows: dict[str, list[float]] = {
-        "json.loads, first_at + interval_s": [],
-        "json.loads, each instant": [],
-        "engine": [],
-        "engine, state from bytes": [],
-    }
-    for _ in range(ROUNDS):
-        rows["json.loads, first_at + interval_s"].append(measure(3000, lambda _: json.loads(compact)))
-        rows["json.loads, each instant"].append(measure(3000, lambda _: json.loads(spelled)))
-        rows["engine"].append(engine_us(False))
-        rows["engine, state from bytes"].append(engine_us(True))
-    names = list(rows)
-    for name in names:
-        us = statistics.median(rows[name])
-        ratios = " ".join(
-            f"{statistics.median(a / b for a, b in zip(rows[name], rows[base], strict=True)):6.1f}" for base in names[:2]
-        )
-        print(f"{name:36} {us:8.1f} us   times json.loads (interval, instants): {ratios}")
+    """Print the engine's cost as a multiple of json.loads of the same Day's line."""
+    for name, with_state_bytes in (("engine", False), ("engine, state from bytes", True)):
+        rounds = [spent_us(with_state_bytes) for _ in range(ROUNDS)]
+        interval, instants, engine = (statistics.median(each) for each in zip(*rounds, strict=True))
+        of_interval = statistics.median(each.engine / each.interval for each in rounds)
+        of_instants = statistics.median(each.engine / each.instants for each in rounds)
+        lines = f"json.loads of the line {interval:5.1f} us, with each instant in it {instants:5.1f} us"
+        print(f"{name:26} {engine:7.1f} us; {lines}; ratios {of_interval:5.1f}, {of_instants:5.1f}")
+    line = write_fact(batch(FIRST, 1_234_567, 5000))
+    again_us = measure(20_000, lambda _: json.loads(line))
+    print(f"json.loads of one line again and again, when all is in the processor's caches: {again_us:.1f} us")
 
 
 def history(days: int = 400, failed: int = 20, rejections: int = 10) -> list[AnyFact]:

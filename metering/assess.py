@@ -134,7 +134,9 @@ def _known_later(point: Point, day: int) -> bool:
     after = books.get(day + 1)
     if after is not None and (after.pieces or after.start is not None):
         return True
-    return max(books) > day + 1 and any(book.pieces or book.start is not None for later, book in books.items() if later > day)
+    if point.last_held <= day + 1:
+        return False
+    return any(book.pieces or book.start is not None for later, book in books.items() if later > day)
 
 
 def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: Standing) -> Standing | None:
@@ -152,11 +154,13 @@ def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: St
     if offset_s is not None and abs(offset_s) > validation.clock_offset_s:
         return None
     steps = index[1:]
-    last = start.ticks + sum(steps)
+    advance = sum(steps)
     possible = register.limit_ticks(step, validation.excess_factor) - 1
-    if last >= register.modulus or min(steps) < 0 or max(steps) > possible:
+    if start.ticks + advance >= register.modulus or min(steps) < 0:
         return None
-    return Standing(last_us, last)
+    if advance > possible and max(steps) > possible:  # no step is greater than all together
+        return None
+    return Standing(last_us, start.ticks + advance)
 
 
 def _spans_day(point: Point, readings: PackedReadings, last_us: int) -> bool:

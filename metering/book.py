@@ -6,6 +6,7 @@ Volumes are in litres, quantities in watt-hours, instants in microseconds, Gas D
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 
@@ -13,7 +14,7 @@ from metering.facts import Readings
 from metering.gasday import to_datetime
 from metering.ledger import Key, Rejected, Tolerance
 from metering.standing import Standing
-from metering.wire import decode_fact
+from metering.wire import canonical, decode_fact, identity
 
 OPEN, ACTUAL, DEEMED, ASSUMED, WITHDRAWN = range(5)  # WITHDRAWN: closed out as actual, on a reading withdrawn since
 NOT_DETERMINED, RESTORED, APPORTIONED, REVISED = range(4)
@@ -29,8 +30,8 @@ class Book(msgspec.Struct, array_like=True):
     `places` has the standing readings of fittings and removals but those at the Day's start, by the meter, when it was fitted,
     and their own instant. `bypass_l` is the estimate that is part of the Day's volume; `closed_l` is without it. `read_l` is
     the volume by the readings of a Day that was closed out with another in its place (4.8.8). `shown` are the keys of the
-    Day's records that were given out, but for the `day` record. `values` has the calorific values, and when each was received,
-    in a state alone.
+    Day's records that were given out, but for the `day` record. `values` are its calorific values, and when each was received,
+    for the state.
     """
 
     day: int = 0
@@ -62,11 +63,38 @@ class Book(msgspec.Struct, array_like=True):
         return (self.valid, self.valid_at_us, self.by_11, self.determined, self.determined_l, self.since_us)
 
     def readings(self) -> list[Readings]:
-        """The pieces as facts."""
-        facts = (decode_fact(packed, to_datetime(received_us)) for received_us, packed in self.pieces)
-        return [fact for fact in facts if isinstance(fact, Readings)]
+        """The pieces as facts, in the order in which they came."""
+        return [_decoded(received_us, packed) for received_us, packed in self.pieces]
+
+    def in_order(self) -> list[Readings]:
+        """The pieces as facts, by receipt, then by canonical bytes."""
+        if len(self.pieces) == 1:
+            return self.readings()
+        return [_decoded(*piece) for piece in sorted(self.pieces, key=lambda piece: (piece[0], _canonical(piece[1])))]
+
+    def knows(self, fact: Readings, received_us: int) -> bool:
+        """Whether the very same readings were received before, no later than this copy; withdrawn ones too."""
+        if self.withdrawn and identity(fact) in self.withdrawn:
+            return True
+        told = canonical(fact)
+        return any(earlier_us <= received_us and _canonical(packed) == told for earlier_us, packed in self.pieces)
 
     @property
     def failed_day(self) -> bool:
         """A Failed Daily Read Day: closed out, and not as actual (4.4.2)."""
         return self.closed >= DEEMED
+
+
+# A Day may come in hundreds of pieces, one after the other, and each new one is judged with all before it.
+
+
+@lru_cache(maxsize=2048)
+def _decoded(received_us: int, packed: bytes) -> Readings:
+    fact = decode_fact(packed, to_datetime(received_us))
+    assert isinstance(fact, Readings)
+    return fact
+
+
+@lru_cache(maxsize=2048)
+def _canonical(packed: bytes) -> bytes:
+    return canonical(decode_fact(packed))

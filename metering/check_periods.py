@@ -13,26 +13,13 @@ from metering.batch import rejected
 from metering.facts import CheckRead, MeterErrorAdjusted
 from metering.gasday import SECOND_US, GasDays, to_us
 from metering.ledger import Key, Rejected
+from metering.meters import Meter
 from metering.rules import Rules
 from metering.validation import TOO_OLD
 from metering.volumes import Register
 from metering.wire import canonical
 
 Read: TypeAlias = CheckRead | MeterErrorAdjusted
-
-
-class MeterLife(NamedTuple):
-    """A meter in place from `from_us` (the first one: the start of its Day) to `to_us`, None while it is.
-
-    `fitted_ticks` and `removed_ticks` are its indexes then; `removed_ticks` is None where nobody told it.
-    """
-
-    serial: str
-    from_us: int
-    fitted_ticks: int
-    to_us: int | None
-    removed_ticks: int | None
-    register: Register
 
 
 class Setting(NamedTuple):
@@ -43,7 +30,7 @@ class Setting(NamedTuple):
     """
 
     meter_point: str
-    meters: Sequence[MeterLife]
+    meters: Sequence[Meter]
     standing: Callable[[int], int | None]
     registered: int | None
     days: GasDays
@@ -52,7 +39,7 @@ class Setting(NamedTuple):
     def meter_at(self, serial: str, at_us: int) -> int | None:
         """The number of the meter that is in place under that name at an instant, its removal included."""
         for number, meter in enumerate(self.meters):
-            if meter.serial == serial and meter.from_us <= at_us and (meter.to_us is None or at_us <= meter.to_us):
+            if meter.serial == serial and meter.reads(at_us):
                 return number
         return None
 
@@ -60,9 +47,9 @@ class Setting(NamedTuple):
         """What a meter itself showed at a Day's start: the standing reading, or its index when it was fitted or removed."""
         meter, start_us = self.meters[number], self.days.start_us(day)
         if meter.from_us >= start_us:
-            ticks: int | None = meter.fitted_ticks
+            ticks: int | None = meter.fitting.ticks
         elif meter.to_us is not None and meter.to_us <= start_us:
-            ticks = meter.removed_ticks
+            ticks = None if meter.removal is None else meter.removal.ticks
         else:
             ticks = self.standing(day)
         return None if ticks is None else Opening(day, number, ticks)
@@ -225,11 +212,11 @@ def _spans(opening: Opening, day: int, last: int, ticks: int, setting: Setting) 
     first, start = opening.day, opening.ticks
     for number in range(opening.meter, last):
         meter, after = meters[number], meters[number + 1]
-        if meter.removed_ticks is None:
+        if meter.removal is None:
             return None
         until = setting.days.day_of(after.from_us)
-        spans.append(Span(meter.register, start, meter.removed_ticks, first, until))
-        first, start = until, after.fitted_ticks
+        spans.append(Span(meter.register, start, meter.removal.ticks, first, until))
+        first, start = until, after.fitting.ticks
     return (*spans, Span(meters[last].register, start, ticks, first, day))
 
 

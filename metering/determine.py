@@ -166,13 +166,14 @@ class _Determination:
         self, point: Held, day: int, book: Book, rejected: Sequence[Rejected], flagged: Sequence[Rejected], spoiled: bool
     ) -> None:
         judged = point.judged(day, book)
-        book.rejected = [*judged.rejected, *rejected]
+        book.rejected = [*judged.rejected]
         found = [*rejected, *flagged]
         for number, batch in judged.of.items():
             meter = point.reference.meters[number]
             within = intervals(day, batch, point.anchors(meter, day), [*rejected, *flagged], point.reference.setting(meter))
             book.rejected += [*batch.rejected, *within.rejected]
             found += [*within.rejected, *within.flagged]
+        book.rejected += rejected  # of two records with one key the last is shown: what was told with a fitting or removal
         for record in found:
             book.flagged |= BIT[record.rule]
         self._believe_valid(day, book, point.complete(day) and not judged.spoiled and not spoiled)

@@ -26,6 +26,7 @@ from metering.gasday import SECOND_US, to_us
 from metering.ledger import AnyRecord, Day, Rejected
 from metering.meters import Meter, in_turn
 from metering.point import received_us
+from metering.read_error import Instead
 from metering.replay import FactsByPoint, Ledger, once
 from metering.rules import Rules
 from metering.wire import canonical, identity
@@ -41,8 +42,8 @@ def order(fact: AnyFact) -> tuple[int, bytes]:
 class Evidence:
     """The facts about a meter point that were received by `as_of_us`, each once and in order, and the ledger made of them.
 
-    `copies` counts how often each fact came, by its identity. `ledger`, and the
-    Days as they were `closed_out`, are filled by `explain_history.py`.
+    `copies` counts how often each fact came, by its identity. `ledger`, the Days as they were `closed_out`, and the
+    `substitutes` for their readings (4.8.8, 4.8.9) are filled by `explain_history.py`.
     """
 
     def __init__(self, meter_point: str, facts: Iterable[AnyFact], as_of_us: int, rules: Rules) -> None:
@@ -52,6 +53,7 @@ class Evidence:
         self.facts = sorted(once(known), key=order)
         self.ledger: Ledger = {}
         self.closed_out: dict[int, Day] = {}
+        self.substitutes: dict[int, Instead] = {}
         self._meters: dict[int | None, tuple[Meter, ...]] = {}
         self._of: dict[type, list[AnyFact]] = {}
         for fact in self.facts:

@@ -29,9 +29,10 @@ from metering.facts import (
     Registered,
 )
 from metering.gasday import to_datetime, to_us
-from metering.ledger import Change, Day, Key, Void
+from metering.ledger import Change, CheckReadFound, Day, Key, Void
 from metering.point import Point, received_us
 from metering.replay import Ledger, fold
+from metering.review import effects_of
 
 
 class Step(NamedTuple):
@@ -44,7 +45,8 @@ class Step(NamedTuple):
 
 
 def drive(evidence: Evidence, day: int) -> list[Step]:
-    """Let the engine take the facts; what changed of a Day. Leaves the ledger as of `as_of` in the evidence."""
+    """Let the engine take the facts; what changed of a Day. Leaves the ledger as of `as_of` in the evidence, and what takes
+    the place of readings."""
     recorder = _Recorder(evidence, day)
     point = Point(evidence.meter_point, evidence.rules, evidence.days)
     for at_us, group in groupby(evidence.facts, received_us):
@@ -53,6 +55,7 @@ def drive(evidence: Evidence, day: int) -> list[Step]:
         recorder.note(at_us, facts, point.apply(facts))
     recorder.pass_due(point, evidence.as_of_us)
     recorder.note(evidence.as_of_us, [], point.advance(evidence.as_of_us))
+    evidence.substitutes = effects_of(point).substitutes
     return recorder.steps
 
 
@@ -133,7 +136,9 @@ def is_about(fact: AnyFact, day: int, evidence: Evidence) -> bool:
             return _meets(fact.at, fact.until, day, evidence)
         case EquipmentFault():
             return _meets(fact.from_, fact.until, day, evidence)
-        case MeterRemoved() | CheckRead() | MeterErrorAdjusted() | Alarm():
+        case CheckRead() | MeterErrorAdjusted():
+            return _meets(fact.at, fact.at, day, evidence) or _in_period(fact.at, day, evidence)
+        case MeterRemoved() | Alarm():
             return _meets(fact.at, fact.at, day, evidence)
         case IntervalSet():
             return evidence.days.day_of(received_us(fact)) == day
@@ -156,6 +161,13 @@ def _reads(fact: AnyFact, boundary: int, evidence: Evidence) -> bool:
         index is not None and evidence.near_boundary(to_us(at), boundary)
         for at, index in zip(fact.instants(), fact.index, strict=True)
     )
+
+
+def _in_period(at: datetime, day: int, evidence: Evidence) -> bool:
+    """Whether the Day lies in the period that ends with the check read of an instant (4.7.3)."""
+    end = date.fromordinal(evidence.days.day_of(to_us(at)))
+    found = evidence.ledger.get(("check_read", evidence.meter_point, end.isoformat()))
+    return isinstance(found, CheckReadFound) and found.from_.toordinal() <= day < end.toordinal()
 
 
 def _meets(first: datetime, last: datetime | None, day: int, evidence: Evidence) -> bool:

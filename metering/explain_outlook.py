@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from metering.explain_evidence import Evidence
+from metering.explain_volume import MILLI
 from metering.explanation import Determination, Origin, Prospect, ProspectKind, Quantity, Run
 from metering.gasday import to_datetime
 from metering.ledger import Day, ReadError
@@ -39,6 +40,8 @@ def _while_open(evidence: Evidence, day: int, record: Day) -> Iterator[Prospect]
     if evidence.as_of_us < end_us:
         yield _prospect("day_ends", "4.2.1", to_datetime(end_us))
     yield _prospect("close_out", "4.4.1", to_datetime(evidence.close_out_us(day)))
+    if record.valid and (instead := evidence.substitutes.get(day)) is not None:
+        yield _prospect("substitution", instead.clause, volume_m3=instead.litres * MILLI)
     if missing := _missing(evidence, day, record):
         yield _prospect("valid_with", "4.3", *missing)
     elif not record.valid:

@@ -127,4 +127,4 @@ def _found(evidence: Evidence, rule: str, day: int, record: Day) -> Iterator[str
     if rule == "unusual_volume" and rule in record.ran and registered is not None:
         factor = evidence.rules.of(day).unusual_factor
         limit = Fraction(registered.annual_quantity_kwh) * Fraction(factor) / 365
-        yield f"{record.quantity_kwh} kWh; usual up to {float(limit):.3f} kWh, {factor} × Annual Quantity / 365"
+        yield f"usual on readings: up to {float(limit):.3f} kWh, {factor} × Annual Quantity / 365"

@@ -1,7 +1,7 @@
 """How a Day's volume came about, step by step: advances, deemed and assumed volumes, and the sharing of a run.
 
 The figures are the ledger's; the steps are computed beside them from the same facts, and `accounted` says whether they lead
-to the ledger's figure. Sources: M1.4.4, 2.4.4(c), 4.2.6, 4.3, 4.4.2, 4.4.5; the rules page, sections 3 and 5.
+to the ledger's figure. Sources: M1.4.4, 2.4.4(c), 4.2.6, 4.3, 4.4.2, 4.4.5, 4.8.8 to 4.8.10; the rules page, sections 3 and 5.
 """
 
 from __future__ import annotations
@@ -68,10 +68,12 @@ def _measured(evidence: Evidence, day: int, record: Day) -> Origin:
     if day in evidence.closed_out:  # its readings may have been withdrawn since, or what we know of its meters corrected
         read, by_us = evidence.closed_out[day], evidence.close_out_us(day)
     found = advances(evidence, day, day + 1, (read.start_index, read.end_index), by_us)
-    volume_m3 = sum((each.volume_m3 for each in found), Decimal(0))
-    bypass = bypass_of(evidence, day)
-    volume_m3 += _estimated_m3(bypass)
-    return _made(record, "4.3", bool(found) and volume_m3 == record.volume_m3, advances=tuple(found), bypass=bypass)
+    read_m3, bypass = sum((each.volume_m3 for each in found), Decimal(0)), bypass_of(evidence, day)
+    beside_m3, parts = _estimated_m3(bypass), {"advances": tuple(found), "bypass": bypass}
+    instead = evidence.substitutes.get(day) if record.closed_out else None
+    if instead is not None and instead.litres * MILLI + beside_m3 == record.volume_m3:
+        return _made(record, instead.clause, True, substituted_m3=instead.litres * MILLI, **parts)
+    return _made(record, "4.3", bool(found) and read_m3 + beside_m3 == record.volume_m3, **parts)
 
 
 def _by_bypass(evidence: Evidence, day: int, record: Day) -> Decimal:

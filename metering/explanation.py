@@ -19,6 +19,7 @@ from metering.ledger import AnyRecord, Day, DayStatus, DeterminedStatus, Rejecte
 ProspectKind = Literal[
     "day_ends", "close_out", "valid_with", "restored_with", "run_start", "run_end", "run_closed_out", "inside_run",
     "volume_unknown", "boundary_rejected", "capture_fault", "calorific_value", "later_calorific_value", "read_error", "fixed",
+    "substitution",
 ]  # fmt: skip
 
 
@@ -115,7 +116,8 @@ class Origin(Part, frozen=True, kw_only=True):
     """How a Day's closed-out volume, or its present one, was found: by what `status` says, and the `clause` of it.
 
     `actual`: the sum of `advances`, and of what went by the by-pass. `deemed`: the Annual Quantity / 365, and the volume by
-    `calorific_value`. `assumed`, and `provisional` after the deemed week: what `rests_on` has, a week before.
+    `calorific_value`. `assumed`, and `provisional` after the deemed week: what `rests_on` has, a week before. By 4.8.8 or 4.8.9
+    `substituted_m3` took the place of the sum of `advances`.
     """
 
     gas_day: date
@@ -129,6 +131,7 @@ class Origin(Part, frozen=True, kw_only=True):
     annual_quantity_kwh: Decimal | None = None
     calorific_value: CalorificValue | None = None
     rests_on: date | None = None
+    substituted_m3: Decimal | None = None
     accounted: bool
 
 
@@ -197,7 +200,8 @@ class Moment(Part, frozen=True, kw_only=True):
 class Prospect(Part, frozen=True, kw_only=True):
     """Something that would change the Day's record, or that fixes it.
 
-    `instants` are those of the readings that are missing, or of the deadline; `clause` is the clause by which.
+    `instants` are those of the readings that are missing, or of the deadline; `clause` is the clause by which; `volume_m3` is
+    what would take the place of the readings.
     """
 
     kind: ProspectKind
@@ -206,6 +210,7 @@ class Prospect(Part, frozen=True, kw_only=True):
     gas_day: date | None = None
     ldz: str | None = None
     user: str | None = None
+    volume_m3: Decimal | None = None
 
 
 class Explanation(Part, frozen=True, kw_only=True):

@@ -68,6 +68,8 @@ class Registered(Fact, tag="registered", frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _a_gas_day(self.gas_day)
         _not_negative("annual_quantity_kwh", self.annual_quantity_kwh)
+        if len(set(self.users)) < len(self.users):
+            raise ValueError(f"users: found {', '.join(self.users)}; allowed: each User once")
 
 
 class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from metering.batch import Batch, Judged, judge_day
 from metering.book import Book
 from metering.gasday import GasDays
 from metering.meters import Meter
-from metering.reference import Reference, order
+from metering.reference import Reference
 from metering.review import Review
 from metering.rules import Rules
 from metering.standing import NO_BATCH, Place, Standing, boundary, inside
@@ -25,6 +25,7 @@ class Held:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.reference = Reference(meter_point, rules, days)
         self.books: dict[int, Book] = {}
+        self.last_held = -1  # the latest of them
         self.batches: dict[int, Judged] = {}  # as far as they have been judged
         self.packed: dict[int, bytes] = {}  # the Days' bytes in the state, as they were when last asked for
         self.stale: set[int] = set()  # the Days that have changed since
@@ -48,6 +49,8 @@ class Held:
         book = self.books.get(day)
         if book is None:
             book = self.books[day] = Book(day)
+            if day > self.last_held:
+                self.last_held = day
             self.stale.add(day)
         return book
 
@@ -68,7 +71,7 @@ class Held:
         if found is None:
             if not book.pieces:
                 return Judged({}, (), book.ran, book.failed, book.tolerances)
-            found = self.batches[day] = judge_day(day, sorted(book.readings(), key=order), self.reference.settings(day))
+            found = self.batches[day] = judge_day(day, book.in_order(), self.reference.settings(day))
             book.ran, book.failed, book.tolerances = found.ran, found.failed, found.tolerances
             self.stale.add(day)
         return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -19,6 +20,12 @@ ReadErrorState = Literal[
     "refused", "notice", "inspection_overdue", "inspected", "accepted", "rejected", "final", "expert", "agreed"
 ]
 Key: TypeAlias = tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)
+def iso(day: date) -> str:
+    """A Day as it stands in a key: of all points' records the same few Days, and each several times."""
+    return day.isoformat()
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="record"):
@@ -51,7 +58,7 @@ class Day(Record, tag="day", frozen=True, kw_only=True, gc=False):
     ran: tuple[str, ...]
 
     def key(self) -> Key:
-        return ("day", self.meter_point, self.gas_day.isoformat())
+        return ("day", self.meter_point, iso(self.gas_day))
 
 
 class Reconciliation(Record, tag="reconciliation", frozen=True, kw_only=True, gc=False):
@@ -64,7 +71,7 @@ class Reconciliation(Record, tag="reconciliation", frozen=True, kw_only=True, gc
     since: datetime
 
     def key(self) -> Key:
-        return ("reconciliation", self.meter_point, self.gas_day.isoformat(), self.kind)
+        return ("reconciliation", self.meter_point, iso(self.gas_day), self.kind)
 
 
 class Rejected(Record, tag="rejected", frozen=True, kw_only=True, gc=False):
@@ -84,7 +91,7 @@ class Rejected(Record, tag="rejected", frozen=True, kw_only=True, gc=False):
         return (
             "rejected",
             self.meter_point,
-            self.gas_day.isoformat(),
+            iso(self.gas_day),
             self.rule,
             at,
             msgspec.json.encode(self.index).decode(),
@@ -118,7 +125,7 @@ class Tolerance(Record, tag="tolerance", frozen=True, kw_only=True, gc=False, re
         return day
 
     def key(self) -> Key:
-        return ("tolerance", self.meter_point, self.day.isoformat(), self.check)
+        return ("tolerance", self.meter_point, iso(self.day), self.check)
 
 
 class CheckReadFound(Record, tag="check_read", frozen=True, kw_only=True, gc=False, rename={"from_": "from"}):
@@ -134,7 +141,7 @@ class CheckReadFound(Record, tag="check_read", frozen=True, kw_only=True, gc=Fal
     reconciled: bool
 
     def key(self) -> Key:
-        return ("check_read", self.meter_point, self.gas_day.isoformat())
+        return ("check_read", self.meter_point, iso(self.gas_day))
 
 
 class ReadError(Record, tag="read_error", frozen=True, kw_only=True, gc=False):
@@ -142,8 +149,8 @@ class ReadError(Record, tag="read_error", frozen=True, kw_only=True, gc=False):
     `volume_m3` what the Day's metered consumption is taken to be, `refused` the clause by which the notice was refused.
     Key: meter point, Day, user."""
 
-    user: str
     gas_day: date
+    user: str
     state: ReadErrorState
     due: datetime | None
     volume_m3: Decimal | None
@@ -152,7 +159,7 @@ class ReadError(Record, tag="read_error", frozen=True, kw_only=True, gc=False):
     refused: str | None
 
     def key(self) -> Key:
-        return ("read_error", self.meter_point, self.gas_day.isoformat(), self.user)
+        return ("read_error", self.meter_point, iso(self.gas_day), self.user)
 
 
 class Performance(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="record", tag="performance"):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import zip_longest
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from metering.facts import MeterFitted, MeterRemoved
 from metering.gasday import GasDays, to_us
-from metering.volumes import Register
+from metering.volumes import Register, register_of
 
 Order = Callable[[MeterFitted | MeterRemoved], tuple[int, bytes]]
 F = TypeVar("F", MeterFitted, MeterRemoved)
@@ -65,14 +65,14 @@ def in_turn(fitted: Iterable[MeterFitted], removed: Iterable[MeterRemoved], days
     meters fitted at one instant the first received counts. Of several removals of one meter in its time the latest received
     counts.
     """
-    removals = sorted(_latest(removed, order), key=order)
+    removals = _in_order(_latest(removed, order), order)
     kept: list[MeterFitted] = []
-    for fact in sorted(_latest(fitted, order), key=lambda each: (each.at, order(each))):
+    for fact in _in_order(_latest(fitted, order), lambda each: (each.at, order(each))):
         if kept and (kept[-1].at == fact.at or (kept[-1].meter == fact.meter and not _removal(kept[-1], fact, removals))):
             continue
         kept.append(fact)
     return tuple(
-        _meter(n, fact, after, _removal(fact, after, removals), days, order)
+        _meter(n, fact, after, _removal(fact, after, removals), days)
         for n, (fact, after) in enumerate(zip_longest(kept, kept[1:]))
     )
 
@@ -80,9 +80,15 @@ def in_turn(fitted: Iterable[MeterFitted], removed: Iterable[MeterRemoved], days
 def _latest(facts: Iterable[F], order: Order) -> list[F]:
     """Of the facts about one meter and instant the one received last."""
     latest: dict[tuple[str, datetime], F] = {}
-    for fact in sorted(facts, key=order):
+    for fact in _in_order(facts, order):
         latest[fact.meter, fact.at] = fact
     return list(latest.values())
+
+
+def _in_order(facts: Iterable[F], order: Callable[[F], Any]) -> list[F]:
+    """The facts sorted; a single one, as most points have, without asking for its order, which takes long."""
+    found = list(facts)
+    return found if len(found) < 2 else sorted(found, key=order)
 
 
 def _removal(fitted: MeterFitted, after: MeterFitted | None, removals: Sequence[MeterRemoved]) -> MeterRemoved | None:
@@ -95,12 +101,14 @@ def _removal(fitted: MeterFitted, after: MeterFitted | None, removals: Sequence[
     return own[-1] if own else None
 
 
-def _meter(
-    number: int, fitted: MeterFitted, after: MeterFitted | None, removed: MeterRemoved | None, days: GasDays, order: Order
-) -> Meter:
+def _meter(number: int, fitted: MeterFitted, after: MeterFitted | None, removed: MeterRemoved | None, days: GasDays) -> Meter:
     fitted_us = to_us(fitted.at)
     from_us = fitted_us if number else days.start_us(days.day_of(fitted_us))
-    fitting = Index(from_us, fitted.index, order(fitted)[0])
-    removal = None if removed is None else Index(to_us(removed.at), removed.index, order(removed)[0])
+    fitting = Index(from_us, fitted.index, _received_us(fitted))
+    removal = None if removed is None else Index(to_us(removed.at), removed.index, _received_us(removed))
     ended_us = removal.at_us if removal is not None else None if after is None else to_us(after.at)
-    return Meter(number, fitted.meter, fitted_us, from_us, ended_us, fitting, removal, Register(fitted))
+    return Meter(number, fitted.meter, fitted_us, from_us, ended_us, fitting, removal, register_of(fitted))
+
+
+def _received_us(fact: MeterFitted | MeterRemoved) -> int:
+    return 0 if fact.received_at is None else to_us(fact.received_at)

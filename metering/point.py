@@ -78,7 +78,10 @@ class Point(Held):
             if at_us < self.now_us:
                 self._late(group)
             else:
-                self._take(at_us, sorted(group, key=canonical))
+                together = list(group)
+                if len(together) > 1:  # one alone need not be put in order, which takes long
+                    together.sort(key=canonical)
+                self._take(at_us, together)
         return self._changes()
 
     def apply_readings(self, received_at: datetime, readings: PackedReadings, packed: bytes) -> list[Change]:
@@ -124,11 +127,7 @@ class Point(Held):
     def _known(self, fact: Readings) -> bool:
         """Whether the very same readings were received before, no later than this copy."""
         book = self.books.get(fact.gas_day.toordinal())
-        if book is None or not (book.pieces or book.withdrawn):
-            return False
-        return identity(fact) in book.withdrawn or any(
-            received_us(piece) <= received_us(fact) and identity(piece) == identity(fact) for piece in book.readings()
-        )
+        return book is not None and bool(book.pieces or book.withdrawn) and book.knows(fact, received_us(fact))
 
     def _take(self, at_us: int, facts: Sequence[AnyFact]) -> None:
         if at_us > self.now_us:
@@ -211,8 +210,10 @@ class Point(Held):
         if self.anchor is not None and day < self.anchor:
             raise NeedsHistory(fact)
         if self.reference.take(fact) and registered is not None and registered.ldz == fact.ldz:
+            book = self.book(day)
+            book.values = tuple(self.reference.values_of(day))
             self.touch(day)
-            if self.book(day).closed == DEEMED:
+            if book.closed == DEEMED:
                 self._valued.add(day)
 
     def _put_reference(self, fact: ReferenceFact) -> set[int]:
@@ -242,6 +243,8 @@ class Point(Held):
             registered = self.reference.of(day)
             if registered is not None and registered.ldz == ldz:
                 self.book(day)
+        for day, book in self.books.items():
+            book.values = tuple(self.reference.values_of(day))
         self.touched.update(self.books)
         self.stale.update(self.books)
         return set(self.books)

@@ -65,7 +65,7 @@ def day_record(point: Held, day: int, book: Book) -> Day:
     if book.bypass_l and litres is not None:
         litres += book.bypass_l
     values = reference.values.get((registered.ldz, day))
-    value = values[-1].mj_per_m3 if values else None
+    value = values[-1][1] if values else None
     quantity = None if actual else point.deemed_wh(day)
     if quantity is None and litres is not None and value is not None:
         quantity = quantity_wh(litres, value)
@@ -79,7 +79,8 @@ def day_record(point: Held, day: int, book: Book) -> Day:
         ran |= BOUNDARY_RULES
         if actual and quantity is not None:
             ran |= UNUSUAL_VOLUME
-            if unusual_volume(quantity, _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor)):
+            measured = _measured_wh(book, quantity, value) if book.bypass_l or book.read_l is not None else quantity
+            if unusual_volume(measured, _usual_wh(registered.annual_quantity_kwh, validation.unusual_factor)):
                 failed |= UNUSUAL_VOLUME
     if validation.action:
         ran, failed = validation.running(ran), validation.running(failed)
@@ -118,6 +119,12 @@ def reconciliation_record(point: Held, day: int, book: Book) -> Reconciliation |
         volume_m3=(closed_l - determined_l) * MILLI, quantity_kwh=thousandths(quantity),
         since=to_datetime(book.since_us),
     )  # fmt: skip
+
+
+def _measured_wh(book: Book, quantity: int, value: Decimal | None) -> int:
+    """The quantity on readings alone of a Day on them: without what went by the by-pass, or was put in their place (4.8.8)."""
+    litres = book.closed_l if book.read_l is None else book.read_l
+    return quantity if value is None or litres is None else quantity_wh(litres, value)
 
 
 @lru_cache(maxsize=4096)

@@ -4,7 +4,10 @@ values, by-pass estimates, faults of its equipment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
+
+import msgspec
 
 from metering.batch import Setting
 from metering.facts import (
@@ -24,6 +27,7 @@ from metering.wire import canonical
 NEVER = 2**62  # after all Days
 DEEMED_DAYS = 7  # the registration date and the six Days after it (4.2.6)
 
+Value = tuple[int, Decimal]  # a calorific value: when it was received, and MJ/m³
 ReferenceFact = Registered | MeterFitted | MeterRemoved | BypassUsed | EquipmentFault
 
 
@@ -37,7 +41,7 @@ class Reference:
         self.removed: list[MeterRemoved] = []
         self.bypasses: list[BypassUsed] = []
         self.faults: list[EquipmentFault] = []
-        self.values: dict[tuple[str, int], list[CalorificValue]] = {}
+        self.values: dict[tuple[str, int], list[Value]] = {}  # by LDZ and Day, in the order of receipt
         self.packed: bytes | None = None
         self.registered: int | None = None  # the registration date: the smallest Gas Day that was registered
         self._last_from = NEVER  # the date of the last registration: what holds from then on is looked for once
@@ -91,11 +95,11 @@ class Reference:
 
     def _take_value(self, fact: CalorificValue) -> bool:
         known = self.values.setdefault((fact.ldz, fact.gas_day.toordinal()), [])
-        if any(each.mj_per_m3 == fact.mj_per_m3 for each in known):
+        if any(mj_per_m3 == fact.mj_per_m3 for _, mj_per_m3 in known):
             return False  # a copy counts at the earliest receipt
-        known.append(fact)
-        if len(known) > 1:
-            known.sort(key=order)
+        known.append((0 if fact.received_at is None else to_us(fact.received_at), fact.mj_per_m3))
+        if len(known) > 1:  # of one instant in the order of their canonical encodings, however they came
+            known.sort(key=lambda value: (value[0], canonical(msgspec.structs.replace(fact, mj_per_m3=value[1]))))
         return True
 
     def forget_values_before(self, day: int) -> None:
@@ -103,10 +107,10 @@ class Reference:
         for key in [key for key in self.values if key[1] < day]:
             del self.values[key]
 
-    def values_of(self, day: int) -> list[CalorificValue]:
+    def values_of(self, day: int) -> Sequence[Value]:
         """The calorific values of the Day's LDZ, in the order of receipt."""
         registered = self.of(day)
-        return self.values.get((registered.ldz, day), []) if registered is not None else []
+        return self.values.get((registered.ldz, day), ()) if registered is not None else ()
 
     def of(self, day: int) -> Registered | None:
         """Users, LDZ, Annual Quantity and equipment on a Day."""
@@ -141,7 +145,7 @@ class Reference:
     def calorific_value(self, day: int) -> Decimal | None:
         """The calorific value of the Day's LDZ, MJ/m³, as last received; None where none was."""
         known = self.values_of(day)
-        return known[-1].mj_per_m3 if known else None
+        return known[-1][1] if known else None
 
     # --- meters -----------------------------------------------------------------------------------------------------
 

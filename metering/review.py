@@ -11,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from metering.book import ACTUAL, ASSUMED, DEEMED, NOT_DETERMINED, OPEN, REVISED, WITHDRAWN
-from metering.check_periods import MeterLife, Read, Setting
+from metering.check_periods import Read, Setting
 from metering.check_read import DayFound, Share, SharedSince, check_reads, keep_since, reconciliation
 from metering.facts import (
     AdjustmentAgreed,
@@ -144,20 +144,12 @@ def _found(point: Held, day: int) -> DayFound | None:
 
 
 def _setting(point: Held) -> Setting:
-    reference = point.reference
-    lives = [
-        MeterLife(
-            meter.serial, meter.from_us, meter.fitting.ticks, meter.to_us,
-            None if meter.removal is None else meter.removal.ticks, meter.register,
-        )
-        for meter in reference.meters
-    ]  # fmt: skip
-
     def standing(day: int) -> int | None:
         start = point.start(day)
         return None if start is None else start.ticks
 
-    return Setting(point.meter_point, lives, standing, reference.registered, point.days, point.rules)
+    reference = point.reference
+    return Setting(point.meter_point, reference.meters, standing, reference.registered, point.days, point.rules)
 
 
 def _day_of(record: CheckReadFound | Tolerance | Rejected) -> int:

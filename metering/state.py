@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from datetime import date
 
 import msgspec
 
 from metering.book import ACTUAL, Belief, Book
-from metering.facts import BypassUsed, CalorificValue, EquipmentFault, MeterFitted, MeterRemoved, Registered
-from metering.gasday import GasDays, to_datetime
+from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved, Registered
+from metering.gasday import GasDays
 from metering.held import WEEK
-from metering.point import Point, received_us
-from metering.reference import Reference
+from metering.point import Point
 from metering.rules import Rules
 
 STATE_VERSION = 3
@@ -103,7 +101,9 @@ def encode_state(point: Point) -> bytes:
     packed, books = point.packed, point.books
     for day in point.stale:
         if (book := books.get(day)) is not None:
-            packed[day] = _packed(book, reference)
+            if book.closed == ACTUAL and book.pieces:
+                book.pieces = []  # what comes about such a Day goes to the fact store
+            packed[day] = _encode(book)
     point.stale.clear()
     # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
     return b"".join((b"\x93", head, reference.packed, b"\xdd", len(packed).to_bytes(4, "big"), *packed.values()))
@@ -131,28 +131,7 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     held.packed = bytes(packed_reference)
     for book, part in zip(books, parts, strict=True):
         point.books[book.day], point.packed[book.day] = book, bytes(part)
-        if book.values:
-            _keep_values(point.reference, book)
+        if book.values and (registered := held.of(book.day)) is not None:
+            held.values[registered.ldz, book.day] = list(book.values)
+    point.last_held = max(point.books, default=BEGINNING)
     return point
-
-
-def _packed(book: Book, reference: Reference) -> bytes:
-    """The bytes of a Day. Of one that was closed out as actual the pieces are let go: what comes about it goes to the fact
-    store."""
-    if book.closed == ACTUAL and book.pieces:
-        book.pieces = []
-    known = reference.values_of(book.day)
-    if len(known) != len(book.values):
-        book.values = tuple([(received_us(value), value.mj_per_m3) for value in known])
-    return _encode(book)
-
-
-def _keep_values(reference: Reference, book: Book) -> None:
-    registered = reference.of(book.day)
-    if registered is not None:
-        reference.values[registered.ldz, book.day] = [
-            CalorificValue(
-                ldz=registered.ldz, gas_day=date.fromordinal(book.day), mj_per_m3=mj_per_m3, received_at=to_datetime(us)
-            )
-            for us, mj_per_m3 in book.values
-        ]

@@ -44,11 +44,16 @@ class Expected(NamedTuple):
     last_us: int
     tolerance_us: int
 
+    def leeway_us(self, instant_us: int) -> int:
+        """How far from a fitting or removal a reading may be: as from a boundary, where it is at one."""
+        start_us, end_us = self.opens_us + self.tolerance_us, self.last_us - self.tolerance_us
+        return self.tolerance_us if instant_us in (start_us, end_us) else 0
+
 
 def malformed(index: Any, at_us: int, rising: bool, expected: Expected) -> str:
     """An index that is no integer of the register; an instant that is not later than the one before it, or not of the Day, or
     at which the meter was not there (1.4.3)."""
-    meter, tolerance_us = expected.meter, expected.tolerance_us
+    meter = expected.meter
     modulus = meter.register.modulus if meter is not None else 1
     if wrong := no_index(index, modulus):
         return wrong
@@ -58,9 +63,9 @@ def malformed(index: Any, at_us: int, rising: bool, expected: Expected) -> str:
         if expected.opens_us <= at_us < expected.first_us:
             return "no Day for it: it lies before the registration date"
         return f"no Day for it: {date.fromordinal(expected.day)} does not hold this instant"
-    if meter is not None and at_us < meter.from_us - tolerance_us:
+    if meter is not None and at_us < meter.from_us - expected.leeway_us(meter.from_us):
         return f"meter {meter.serial} was not fitted yet"
-    if meter is not None and meter.to_us is not None and at_us > meter.to_us + tolerance_us:
+    if meter is not None and meter.to_us is not None and at_us > meter.to_us + expected.leeway_us(meter.to_us):
         return f"meter {meter.serial} was removed by then"
     return ""
 

@@ -32,17 +32,25 @@ class Register:
     `k` is m³ a tick, times the conversion factor; with a convertor (`conversion_factor` null) the factor is 1.
     """
 
-    def __init__(self, fitted: MeterFitted) -> None:
-        self.digits = fitted.digits
-        self.modulus: int = 10**fitted.digits
-        self.m3_per_tick = Fraction(fitted.m3_per_tick)
-        self.k = self.m3_per_tick * Fraction(1 if fitted.conversion_factor is None else fitted.conversion_factor)
+    def __init__(
+        self,
+        digits: int,
+        m3_per_tick: Decimal,
+        conversion_factor: Decimal | None,
+        q_max_m3_per_h: Decimal,
+        unconverted_digits: int | None,
+        unconverted_m3_per_tick: Decimal | None,
+    ) -> None:
+        self.digits = digits
+        self.modulus: int = 10**digits
+        self.m3_per_tick = Fraction(m3_per_tick)
+        self.k = self.m3_per_tick * Fraction(1 if conversion_factor is None else conversion_factor)
         self.unconverted: tuple[int, Fraction] | None = None  # digits and m³ a tick of the unconverted register
-        if fitted.unconverted_digits is not None and fitted.unconverted_m3_per_tick is not None:
-            self.unconverted = fitted.unconverted_digits, Fraction(fitted.unconverted_m3_per_tick)
+        if unconverted_digits is not None and unconverted_m3_per_tick is not None:
+            self.unconverted = unconverted_digits, Fraction(unconverted_m3_per_tick)
         litres = self.k * 1000
         self._litres_2n, self._litres_d = 2 * litres.numerator, litres.denominator
-        self._flow = Fraction(fitted.q_max_m3_per_h) / self.m3_per_tick / HOUR_US  # ticks a microsecond
+        self._flow = Fraction(q_max_m3_per_h) / self.m3_per_tick / HOUR_US  # ticks a microsecond
         self._limits: dict[Decimal, tuple[int, int]] = {}
         self._limit_ticks: dict[tuple[int, Decimal], int] = {}
 
@@ -91,6 +99,17 @@ class Register:
             limit = self._flow * Fraction(factor)
             known = self._limits[factor] = (limit.numerator, limit.denominator)
         return known
+
+
+def register_of(fitted: MeterFitted) -> Register:
+    """The register of a meter. Meters of one kind share it: points are made from their states often, its fractions once."""
+    return _register(
+        fitted.digits, fitted.m3_per_tick, fitted.conversion_factor, fitted.q_max_m3_per_h,
+        fitted.unconverted_digits, fitted.unconverted_m3_per_tick,
+    )  # fmt: skip
+
+
+_register = lru_cache(maxsize=1024)(Register)
 
 
 def quantity_wh(volume_l: int, mj_per_m3: Decimal) -> int:

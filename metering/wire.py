@@ -123,7 +123,7 @@ class _Payload(msgspec.Struct, array_like=True, frozen=True):
     facts: list[msgspec.Raw]
 
 
-class OpenFrame(NamedTuple):
+class OpenFrame(msgspec.Struct, frozen=True):
     """A frame whose entries are not decoded: the gateway, a relay's `received_at`, and each entry's bytes."""
 
     gateway: str
@@ -185,7 +185,7 @@ def open_frame(message: bytes) -> OpenFrame:
         received_at = None if payload.received_at_us is None else to_datetime(payload.received_at_us)
     except OverflowError as error:
         raise FrameError(f"not a frame: received_at: {error}") from error
-    return OpenFrame(envelope.gateway, received_at, [bytes(entry) for entry in payload.facts])
+    return OpenFrame(envelope.gateway, received_at, [*map(bytes, payload.facts)])
 
 
 def _version(message: bytes) -> int | None:

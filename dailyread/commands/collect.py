@@ -22,6 +22,7 @@ from collectors.metrics import exposition, values
 from collectors.mqtt import Broker, MqttCollector, MqttCounters
 from collectors.outbox import Outbox, OutboxError
 from collectors.publisher import Publisher
+from dailyread.arguments import gas_day
 from dailyread.config import GatewayConfig, KafkaConfig, MqttConfig, add_config_argument, config_or_exit, host_and_port
 from dailyread.kafka import producer
 from dailyread.metrics_page import add_metrics_argument, serve_metrics
@@ -48,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser)
     add_metrics_argument(parser)
     parser.add_argument("--once", action="store_true", help="ask every meter once, now, for the last Gas Day; then end")
-    parser.add_argument(
-        "--since", metavar="DAY", type=date.fromisoformat, help="ask for no Gas Day before this one, e.g. 2026-10-01"
-    )
+    parser.add_argument("--since", metavar="DAY", type=gas_day, help="ask for no Gas Day before this one, e.g. 2026-10-01")
 
 
 def run(args: argparse.Namespace) -> int:

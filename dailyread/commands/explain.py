@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
-from datetime import date, datetime
 from pathlib import Path
 
 import msgspec
 
+from dailyread.arguments import gas_day, instant
 from dailyread.config import StreamConfig, config_or_exit
 from dailyread.jsonlines import BadLine, read_facts
 from dailyread.report.explanation import print_explanation
@@ -41,7 +41,7 @@ class Trouble(Exception):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("meter_point", metavar="METER_POINT", help="the Supply Meter Point")
-    parser.add_argument("gas_day", metavar="DAY", type=_day, help="the Gas Day, as 2026-01-31")
+    parser.add_argument("gas_day", metavar="DAY", type=gas_day, help="the Gas Day, as 2026-01-31")
     sources = parser.add_mutually_exclusive_group(required=True)
     sources.add_argument("--facts", metavar="FACTS.jsonl", help="facts in JSON Lines; - is standard input")
     sources.add_argument(
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sources.add_argument("--config", metavar="FILE", type=Path, help="the stream job's configuration: the facts in Kafka")
     parser.add_argument(
-        "--as-of", metavar="INSTANT", type=_instant, help="as it was known then; without it, when the latest fact was received"
+        "--as-of", metavar="INSTANT", type=instant, help="as it was known then; without it, when the latest fact was received"
     )
     parser.add_argument(
         "--rules",
@@ -167,20 +167,3 @@ def _from_kafka(config: StreamConfig, meter_point: str) -> list[AnyFact]:
     except KafkaError as error:
         raise Trouble(trouble(config.kafka, error), 1) from error
     return facts
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2026-01-31") from None
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an instant such as 2026-01-09T11:00:00Z") from None
-    if instant.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset; write Z or +00:00 behind it")
-    return instant

@@ -6,9 +6,9 @@ import argparse
 import random
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
+from dailyread.arguments import instant
 from dailyread.jsonlines import BadLine, in_order, read_facts
 from metering.facts import AnyFact
 from metering.gasday import to_us
@@ -23,7 +23,7 @@ its records in a fixed order. Exit code 2 where a line is not a fact, or the rul
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("facts", metavar="FACTS.jsonl", help="the facts; - is standard input")
-    parser.add_argument("--as-of", metavar="INSTANT", type=_instant, help="as it was known then, e.g. 2026-01-09T11:00:00Z")
+    parser.add_argument("--as-of", metavar="INSTANT", type=instant, help="as it was known then, e.g. 2026-01-09T11:00:00Z")
     parser.add_argument(
         "--rules", metavar="RULES.toml", type=Path, help="settings of the rules, where they are not the default"
     )
@@ -75,13 +75,3 @@ def _facts(path: str) -> tuple[list[AnyFact], list[BadLine]]:
             else:
                 facts.append(item)
     return facts, bad
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an instant such as 2026-01-09T11:00:00Z") from None
-    if instant.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset; write Z or +00:00 behind it")
-    return instant

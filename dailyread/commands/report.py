@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dailyread.arguments import gas_day, month
+from dailyread.arguments import instant as an_instant
 from dailyread.report import csv_files, tables
 from dailyread.report.chase_tables import Told, chase_list
 from dailyread.report.files import write_whole
@@ -47,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--meter-point", metavar="NAME", action="append", help="only this Supply Meter Point, in detail; may be given again"
     )
-    parser.add_argument("--from", dest="first", metavar="DAY", type=_day, help="first Gas Day to show, as 2026-01-31")
-    parser.add_argument("--to", dest="last", metavar="DAY", type=_day, help="last Gas Day to show, inclusive")
-    parser.add_argument("--month", metavar="MONTH", type=_month, help="the performance statement of a month, as 2026-01")
+    parser.add_argument("--from", dest="first", metavar="DAY", type=gas_day, help="first Gas Day to show, as 2026-01-31")
+    parser.add_argument("--to", dest="last", metavar="DAY", type=gas_day, help="last Gas Day to show, inclusive")
+    parser.add_argument("--month", metavar="MONTH", type=month, help="the performance statement of a month, as 2026-01")
     parser.add_argument("--chase", action="store_true", help="what to chase before 11:00; as of now, without --as-of")
     parser.add_argument(
         "--user", metavar="NAME", action="append", help="with --month or --chase: only this User; may be given again"
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as-of",
         metavar="INSTANT",
-        type=_instant,
+        type=an_instant,
         help="as it was known then, as 2026-01-31T12:00:00Z; without it, the latest that the source speaks of",
     )
     parser.add_argument("--rules", metavar="RULES.toml", type=Path, help="settings of the rules, for facts")
@@ -237,27 +238,3 @@ def _write(report: Report, args: argparse.Namespace) -> list[Path]:
             raise ReportError(f"{name} {path}: {error.strerror}") from error
         written.append(path)
     return written
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2026-01-31") from None
-
-
-def _month(text: str) -> str:
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a month like 2026-01")
-    return text
-
-
-def _instant(text: str) -> datetime:
-    wrong = argparse.ArgumentTypeError(f"{text!r} is not an instant with an offset like 2026-01-31T12:00:00Z")
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise wrong from None
-    if at.tzinfo is None:
-        raise wrong
-    return at

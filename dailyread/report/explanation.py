@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dailyread.report.explanation_words import STATUS, Words, amount, days, index
+from dailyread.report.explanation_words import STATUS, Words, amount, days, index, origin_clause
 from dailyread.report.wording import difference, gas_day, number, plain
 from metering.explanation import Advance, Boundary, Explanation, Origin, Run
 from metering.facts import AnyFact
@@ -83,8 +83,7 @@ class _Page:
         self.lines(self._particulars(), style="dim")
 
     def _figures(self) -> Iterator[tuple[str, str, str, str, str]]:
-        day, clause = self.of.day, self.of.origins[0].clause
-        how = f"{STATUS[day.status]} (M{clause})"
+        day, how = self.of.day, origin_clause(self.of.origins[0])
         if day.determined_status is not None and self.of.determination is not None:
             how_now = f"{day.determined_status} (M{self.of.determination.clause})"
             since = "" if day.since is None else f", since {self.words.at(day.since)}"
@@ -176,7 +175,7 @@ class _Page:
                 self._origin(origin)
 
     def _origin(self, origin: Origin) -> None:
-        self.lines([f"{gas_day(origin.gas_day)}: {amount(origin.volume_m3, 'm³')}, {STATUS[origin.status]} (M{origin.clause})"])
+        self.lines([f"{gas_day(origin.gas_day)}: {amount(origin.volume_m3, 'm³')}, {origin_clause(origin)}"])
         self.lines((f"  {line}" for line in self._steps(origin)), style="dim")
 
     def _steps(self, origin: Origin) -> Iterator[str]:
@@ -190,6 +189,8 @@ class _Page:
         yield from self._advances(origin.advances)
         for bypass in origin.bypass:
             yield f"+ {number(bypass.estimated_m3)} m³ by the by-pass, estimated, received {self._received(bypass)} (M2.4.4(c))"
+        if origin.substituted_m3 is not None:
+            yield f"a Daily Read Error put {number(origin.substituted_m3)} m³ in place of what was read (M{origin.clause})"
         if origin.rests_on is not None:
             by_bypass = any(each.bypass for each in self.of.origins if each.gas_day == origin.rests_on)
             less = ", without what went by the by-pass" if by_bypass else ""
@@ -214,7 +215,8 @@ class _Page:
         found = self.of.determination
         if found is None:
             return
-        self.heading("What was determined later (M4.4.5)" if found.status else "Not determined yet (M4.4.5)")
+        clause = "4.4.5" if found.run is not None else found.clause
+        self.heading(f"What was determined later (M{clause})" if found.status else f"Not determined yet (M{clause})")
         if found.run is None:
             self.lines([f"A Daily Read Error put this in place of its readings (M{found.clause}): see the history below."])
             return

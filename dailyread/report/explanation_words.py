@@ -35,6 +35,7 @@ PROSPECTS: dict[ProspectKind, str] = {
     "calorific_value": "The calorific value of {ldz} for {day} has not been received; the quantity follows it.",
     "later_calorific_value": "Another calorific value of {ldz} for {day} would change its quantity.",
     "read_error": "The Daily Read Error Notice of {user}: the next step is due {when}.",
+    "substitution": "As things stand, {volume} by a Daily Read Error take the place of its readings at the close-out.",
     "fixed": "Its closed-out volume stays. What is learned later goes beside it, as a reconciliation.",
 }
 
@@ -113,6 +114,23 @@ class Words:
             case of.EquipmentFault():
                 what = "captures the index" if fact.part == "capture" else "transmits readings"
                 return f"what {what} did not work {self.span(fact.from_, fact.until)}"
+            case of.CheckRead():
+                beside = "" if fact.equipment_index is None else f", the equipment {fact.equipment_index:,}"
+                return f"check read of meter {plain(fact.meter)} {self.at(fact.at)}: index {fact.index:,}{beside}"
+            case of.MeterErrorAdjusted():
+                return f"meter error of meter {plain(fact.meter)} {self.at(fact.at)}: index adjusted to {fact.index:,}"
+            case of.ReadErrorNotice():
+                return f"Daily Read Error Notice of {plain(fact.user)}, who estimates {number(fact.volume_estimate_m3)} m³"
+            case of.Inspection():
+                return self._inspection(fact)
+            case of.EstimateAccepted():
+                return f"{plain(fact.user)} accepts the transporter's statement"
+            case of.RejectionNotice():
+                return f"{plain(fact.user)} rejects the transporter's statement"
+            case of.ExpertDetermination():
+                return f"the expert: the equipment {_works(fact.equipment_works)}, {number(fact.volume_m3)} m³"
+            case of.AdjustmentAgreed():
+                return f"agreed for {gas_day(fact.gas_day)}: {number(fact.volume_m3)} m³"
             case of.Provided():
                 return f"provided to {plain(fact.user)}, version {fact.version}"
             case of.Excluded():
@@ -120,6 +138,13 @@ class Words:
                 return f"excluded from {gas_day(fact.from_)} {until}: {_spaced(fact.reason)}"
             case _:
                 return _any_fact(fact)
+
+    def _inspection(self, fact: of.Inspection) -> str:
+        found = [f"the equipment {_works(fact.equipment_works)}"]
+        found += [] if fact.reed_switch_works else ["the reed switch does not work"]
+        found += [] if fact.meter_works else ["the meter itself reads wrong"]
+        found += [] if fact.volume_estimate_m3 is None else [f"estimate {number(fact.volume_estimate_m3)} m³"]
+        return f"inspection {self.at(fact.at)} for {gas_day(fact.gas_day)}: {', '.join(found)}"
 
     def _readings(self, fact: of.Readings) -> str:
         given = [(at, index) for at, index in zip(fact.instants(), fact.index, strict=True) if index is not None]
@@ -213,11 +238,21 @@ class Words:
                     f"{difference(record.difference_kwh)}; {'reconciled' if record.reconciled else 'recorded only'}"
                 )
             case ReadError():
-                refused = "" if record.refused is None else f", refused by M{record.refused}"
-                volume = "" if record.volume_m3 is None else f", {number(record.volume_m3)} m³"
-                return f"Daily Read Error of {plain(record.user)} (M4.8): {_spaced(record.state)}{refused}{volume}"
+                return f"Daily Read Error of {plain(record.user)} (M4.8): {', '.join(self._standing(record))}"
             case Day():
                 return f"{STATUS[record.status]}, {amount(record.volume_m3, 'm³')}"
+
+    def _standing(self, record: ReadError) -> Iterator[str]:
+        """How a notice stands, and who pays for what."""
+        yield _spaced(record.state) + ("" if record.refused is None else f" by M{record.refused}")
+        if record.volume_m3 is not None:
+            yield f"{number(record.volume_m3)} m³"
+        if record.due is not None:
+            yield f"{'was ' if record.state == 'inspection_overdue' else ''}due {self.at(record.due)}"
+        if record.inspection_cost is not None:
+            yield f"the inspection is paid by the {record.inspection_cost}"
+        if record.expert_cost is not None:
+            yield f"the expert by the {record.expert_cost}"
 
     def prospect(self, prospect: Prospect) -> str:
         """What would change the Day, or fixes it, with the clause."""
@@ -227,6 +262,7 @@ class Words:
             day="" if prospect.gas_day is None else gas_day(prospect.gas_day),
             ldz="its LDZ" if prospect.ldz is None else f"LDZ {plain(prospect.ldz)}",
             user=plain(prospect.user or ""),
+            volume=amount(prospect.volume_m3, "m³"),
         )
         return f"{said} (M{prospect.clause})"
 
@@ -252,12 +288,16 @@ def index(value: object) -> str:
 
 
 def origin_clause(origin: Origin) -> str:
-    """The status of an origin with its clause."""
-    return f"{STATUS[origin.status]} (M{origin.clause})"
+    """The status of an origin with its clause; a Day whose readings a Daily Read Error replaced was not read."""
+    return f"{STATUS[origin.status] if origin.substituted_m3 is None else 'substituted'} (M{origin.clause})"
 
 
 def days(first: date, last: date) -> str:
     return gas_day(first) if first == last else f"{gas_day(first)} to {gas_day(last)}"
+
+
+def _works(works: bool) -> str:
+    return "works" if works else "does not work"
 
 
 def _times(count: int) -> str:

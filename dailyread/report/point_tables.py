@@ -59,7 +59,7 @@ def _day(summary: Summary, day: Day) -> list[str | Text]:
 
 def _reconciliations(summary: Summary, point: str) -> Table:
     shown = new_table(
-        "Reconciliations, closed-out less determined (4.4.4(b))",
+        "Reconciliations: positive where too much was taken (4.4.4(b), 4.7.4(b), 4.8.10)",
         ("Gas Day", "left"), ("kind", "left"), ("m³", "right"), ("kWh", "right"), ("since", "left"),
     )  # fmt: skip
     for r in summary.reconciliations:

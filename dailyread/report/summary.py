@@ -30,7 +30,7 @@ class Kind(Enum):
     DEEMED = ("D", "deemed", "deemed, not yet determined (4.2.6)")
     RESTORED = ("R", "restored", "substituted, then restored by readings (4.4.5(a))")
     APPORTIONED = ("P", "apportioned", "substituted, then apportioned from a run (4.4.5(b))")
-    REVISED = ("V", "revised", "substituted, then revised")
+    REVISED = ("V", "revised", "read, then revised for a Daily Read Error (4.8.10)")
     PROVISIONAL = ("~", "provisional", "not Valid yet, before the Exit Close-Out")
 
     def __init__(self, glyph: str, word: str, meaning: str) -> None:

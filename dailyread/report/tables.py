@@ -91,8 +91,8 @@ def sums(summary: Summary) -> Table:
     table.add_section()
     _sum_row(table, "All Days", summary.total, "bold")
     table.add_section()
-    _sum_row(table, "Determined later (4.4.5)", summary.determined)
-    _sum_row(table, "Reconciled, closed-out less determined", summary.reconciled, "bold")
+    _sum_row(table, "Determined later (4.4.5, 4.8.10)", summary.determined)
+    _sum_row(table, "Reconciled (4.4.4, 4.7.4(b) or 4.8.10)", summary.reconciled, "bold")
     return table
 
 

@@ -19,8 +19,6 @@ from simulators.dlms_server import DlmsServer
 from simulators.dlms_side import PROFILE
 from tests.collectors.test_dlms_poll import DAY, SITE, Rig, boundaries
 
-dlms_cosem = pytest.importorskip("dlms_cosem", reason="the independent client is not installed")
-
 KEYS = Keys(bytes(range(16)), bytes(range(0xD0, 0xE0)))
 PASSWORD = b"12345678"
 

@@ -121,7 +121,7 @@ def test_check_reads_and_read_errors_are_shown_beside() -> None:
     print_explanation(to, msgspec.structs.replace(found, records=(check, error)), Rules().calendar().zone)
     text = to.file.getvalue()  # type: ignore[attr-defined]
     assert "by the meter 100.000 kWh, by the Days 90.000, difference −10.000; recorded only" in text
-    assert "Daily Read Error of Alder Gas (M4.8): refused, refused by M4.8.2" in text
+    assert "Daily Read Error of Alder Gas (M4.8): refused by M4.8.2" in text
 
 
 # --- from a store ---------------------------------------------------------------------------------------------------------

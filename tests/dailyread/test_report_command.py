@@ -105,7 +105,7 @@ def test_some_sites_and_days(ledger: str) -> None:
         (("--meter-point", "SMP-99"), "the ledger has no SMP-99; it has SMP-01, SMP-02, SMP-03, SMP-04, SMP-05 and 7 more"),
         (("--from", "2025-10-07", "--to", "2025-10-06"), "--from 2025-10-07 is after --to 2025-10-06"),
         (("--from", "yesterday"), "'yesterday' is not a date like 2026-01-31"),
-        (("--as-of", "2025-11-04T12:00:00"), "is not an instant with an offset"),
+        (("--as-of", "2025-11-04T12:00:00"), "has no offset; write Z"),
         (("--html", "/nowhere/x.html"), "--html /nowhere/x.html: No such file or directory"),
     ],
 )

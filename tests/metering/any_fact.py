@@ -45,7 +45,7 @@ def _values(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         case msgspec.inspect.LiteralType():
             return st.sampled_from(kind.values)
         case msgspec.inspect.VarTupleType():
-            return st.lists(_values(kind.item_type), min_size=kind.min_length or 0, max_size=3).map(tuple)
+            return st.lists(_values(kind.item_type), min_size=kind.min_length or 0, max_size=3, unique=True).map(tuple)
         case _:
             return _PLAIN[type(kind)]
 

@@ -7,16 +7,17 @@ of 36 MJ/m³ (10 kWh a m³), check reads at 14:00 and told at 15:00.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 
-from metering.check_periods import MeterLife, Read, Setting
+from metering.check_periods import Read, Setting
 from metering.check_read import DayFound, Found, Share, SharedSince, check_reads, reconciliation
 from metering.facts import CheckRead, MeterErrorAdjusted, MeterFitted
 from metering.gasday import to_us
 from metering.ledger import CheckReadFound, Rejected, Tolerance
+from metering.meters import Index, Meter
 from metering.rules import Rules
-from metering.volumes import Register, quantity_wh
+from metering.volumes import Register, quantity_wh, register_of
 from tests.metering.domain import DAYS, RULES, gas_day, local, start
 
 FIRST = "2026-01-01"
@@ -31,7 +32,7 @@ def register(digits: int, tick: str, factor: str | None) -> Register:
         meter_point="MP", meter="M", at=start(FIRST), index=0, digits=digits, m3_per_tick=Decimal(tick),
         conversion_factor=None if factor is None else Decimal(factor), q_max_m3_per_h=Decimal(1000),
     )  # fmt: skip
-    return Register(fitted)
+    return register_of(fitted)
 
 
 class Checked:
@@ -42,19 +43,31 @@ class Checked:
         factor: str | None = None, rules: Rules = RULES,
     ) -> None:  # fmt: skip
         self.registered, self.rules = registered, rules
-        self.meters = [MeterLife("M", to_us(start(fitted)), index, None, None, register(digits, tick, factor))]
+        self.meters: list[Meter] = []
+        self.fit(start(fitted), index, "M", digits=digits, tick=tick, factor=factor)
         self.known: dict[int, DayFound] = {}
         self.boundaries: dict[int, int] = {}
         self.facts: list[Read] = []
 
     def remove(self, at: str, index: int | None) -> None:
         """The meter in place is removed."""
-        self.meters[-1] = self.meters[-1]._replace(to_us=to_us(local(at)), removed_ticks=index)
+        at_us = to_us(local(at))
+        removal = None if index is None else Index(at_us, index, at_us)
+        self.meters[-1] = self.meters[-1]._replace(to_us=at_us, removal=removal)
 
     def fit(
-        self, at: str, index: int, meter: str = "M2", *, digits: int = 8, tick: str = "0.1", factor: str | None = None
+        self,
+        at: str | datetime,
+        index: int,
+        meter: str = "M2",
+        *,
+        digits: int = 8,
+        tick: str = "0.1",
+        factor: str | None = None,
     ) -> None:
-        self.meters.append(MeterLife(meter, to_us(local(at)), index, None, None, register(digits, tick, factor)))
+        at_us, number = to_us(local(at)), len(self.meters)
+        fitting = Index(at_us, index, at_us)
+        self.meters.append(Meter(number, meter, at_us, at_us, None, fitting, None, register(digits, tick, factor)))
 
     def days(self, first: str, volumes: Sequence[str | None], *, value: str | None = "36", closed: bool = True) -> None:
         """Days from `first` on, with their volumes in m³ and the quantities that follow."""

@@ -17,8 +17,11 @@ from metering.facts import (
     Alarm,
     AnyFact,
     CalorificValue,
+    CheckRead,
+    EstimateAccepted,
     ExpertDetermination,
     GivenUp,
+    Inspection,
     MeterRemoved,
     PollFailed,
     Provided,
@@ -356,3 +359,54 @@ def test_a_point_that_is_not_registered_has_no_days() -> None:
     facts = [fact for fact in worked_example().facts if isinstance(fact, Readings)]
     with pytest.raises(Unexplained, match="MP is not registered"):
         explain("MP", gas_day("2026-01-09"), facts, to_us(local("2026-01-20 12:00")), Rules())
+
+
+def noticed_and_accepted(accepted: str) -> Site:
+    """10 m³ were read on 9 January 2026; the transporter's estimate is 15 m³, which the User accepts at an instant."""
+    site = Site("2025-12-01", values=60)
+    site.days("2026-01-08", [0, 100, 200, 300])
+    of_the_day = {"meter_point": "MP", "gas_day": gas_day("2026-01-09")}
+    site.facts += [
+        ReadErrorNotice(received_at=local("2026-01-11 10:00"), user="U", volume_estimate_m3=Decimal(20), **of_the_day),
+        Inspection(
+            received_at=local("2026-01-12 10:00"), at=local("2026-01-12 09:00"), equipment_works=False, reed_switch_works=True,
+            meter_works=True, volume_estimate_m3=Decimal(15), **of_the_day,
+        ),
+        EstimateAccepted(received_at=local(accepted), user="U", **of_the_day),
+    ]  # fmt: skip
+    return site
+
+
+def test_m4_8_8_an_estimate_accepted_by_the_close_out_is_told_to_come_and_then_to_have_come() -> None:
+    site = noticed_and_accepted("2026-01-13 10:00")
+    before = explained(site, "2026-01-09", "2026-01-14 12:00")
+    assert (str(before.day.volume_m3), before.origins[0].clause) == ("10.000", "4.3")
+    assert [(each.clause, str(each.volume_m3)) for each in before.prospects if each.kind == "substitution"] == [
+        ("4.8.8(a)", "15.000")
+    ]
+    after = explained(site, "2026-01-09")
+    (origin,) = after.origins
+    assert (str(origin.volume_m3), origin.clause, str(origin.substituted_m3)) == ("15.000", "4.8.8(a)", "15.000")
+    assert [str(each.volume_m3) for each in origin.advances] == ["10.000"]
+    assert origin.accounted
+    assert "substitution" not in {each.kind for each in after.prospects}
+
+
+def test_m4_8_10_an_estimate_accepted_later_leaves_the_closed_out_volume_as_read() -> None:
+    found = explained(noticed_and_accepted("2026-01-16 10:00"), "2026-01-09")
+    assert (found.origins[0].clause, found.origins[0].substituted_m3, found.origins[0].accounted) == ("4.3", None, True)
+    assert found.determination is not None
+    assert (found.determination.clause, str(found.day.determined_m3)) == ("4.8.10", "15.000")
+
+
+def test_m4_7_3_the_history_of_every_day_of_a_period_has_the_check_read_and_that_of_later_days_has_not() -> None:
+    site = Site("2026-01-01", values=60)
+    site.days("2026-01-01", [0, 100, 200, 300, 400])
+    check = CheckRead(
+        received_at=local("2026-01-04 12:00"), meter_point="MP", meter="M", at=local("2026-01-04 11:00"), index=300
+    )
+    site.facts.append(check)
+    assert [
+        any(check in moment.facts for moment in explained(site, day).history)
+        for day in ("2026-01-01", "2026-01-03", "2026-01-05")
+    ] == [True, True, False]

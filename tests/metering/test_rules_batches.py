@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import msgspec
 import pytest
 
 from metering.facts import Readings
+from metering.gasday import to_us
+from metering.ledger import Day
+from metering.replay import replay
 from metering.rules import Rules
 from tests.metering.domain import Site, hours, local, start
 
@@ -230,3 +234,14 @@ def test_a_day_without_a_batch_is_valid_on_its_neighbours_readings() -> None:
     assert (found.status, str(found.volume_m3), found.start_index, found.end_index) == ("actual", "15.000", 100, 250)
     assert found.valid_at == local("2026-01-12 06:00")
     assert found.ran == ("boundary_mismatch", "negative_advance", "excess_flow", "unusual_volume", "stuck_register")
+
+
+def test_4_1_3_a_day_in_240_pieces_as_they_come_every_six_minutes_is_that_in_one() -> None:
+    boundary, whole, pieces = start(DAY), Site(DAY), Site(DAY)
+    at = [boundary + timedelta(minutes=6 * n) for n in range(241)]
+    whole.read(DAY, list(range(241)), at=at)
+    for n, instant in enumerate(at):
+        pieces.read(DAY, [n], at=[instant], received=instant + timedelta(seconds=5))
+    one, many = whole.day(DAY), replay(pieces.facts, to_us(at[-1] + timedelta(days=1)), pieces.rules)["day", "MP", DAY]
+    assert isinstance(many, Day)
+    assert (many.valid, many.volume_m3, many.ran) == (one.valid, one.volume_m3, one.ran) == (True, Decimal("24.000"), one.ran)

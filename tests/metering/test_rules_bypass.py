@@ -42,6 +42,14 @@ def test_2_4_4c_the_estimate_is_added_to_the_days_metered_volume() -> None:
     assert (view.day(DAY).status, view.day(DAY).end_index, view.day(DAY).determined_m3) == ("actual", 750, None)
 
 
+def test_2_4_4c_a_large_estimate_makes_no_unusual_volume() -> None:
+    """The Annual Quantity means 1,000 kWh a Day; on readings the Day takes 130 kWh, with the by-pass 6,130."""
+    site = a_site()
+    site.bypass(USED, "2026-01-08 12:00", "600", known=TOLD)
+    found = site.day(DAY)
+    assert (str(found.quantity_kwh), "unusual_volume" in found.ran, found.failed) == ("6130.000", True, ())
+
+
 @pytest.mark.parametrize(
     ("until", "n"),
     [("2026-01-08 12:00", 0), ("2026-01-09 05:00", 0), ("2026-01-09 05:00:01", 1), ("2026-01-10 12:00", 2)],

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.facts import MeterFitted
-from metering.volumes import Register, apportion, half_up, quantity_wh
+from metering.volumes import Register, apportion, half_up, quantity_wh, register_of
 from tests.metering.domain import Site, local
 
 FEET = "0.028316846592"  # a cubic foot, in m³
 
 
 def register(tick: str, *, digits: int = 8, factor: str | None = None, q_max: str = "1000") -> Register:
-    return Register(
+    return register_of(
         MeterFitted(
             meter_point="MP", meter="M", at=local("2026-01-01 05:00"), index=0, digits=digits, m3_per_tick=Decimal(tick),
             conversion_factor=None if factor is None else Decimal(factor), q_max_m3_per_h=Decimal(q_max),
