@@ -259,11 +259,11 @@ class VirtualTime:
 
 
 def replayed(facts: Lines) -> Lines:
-    """What `dailyread replay` says of the facts."""
+    """What `dailyread replay` says of the facts, but of performance: that is of many points, and no record on `ledger`."""
     command = [sys.executable, "-m", "dailyread", "replay", "-"]
     done = subprocess.run(command, input=b"\n".join(facts) + b"\n", capture_output=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.splitlines()
+    return [line for line in done.stdout.splitlines() if not line.startswith(b'{"record":"performance"')]
 
 
 def decoded(lines: Lines) -> list[AnyFact]:
