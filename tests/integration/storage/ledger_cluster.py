@@ -90,7 +90,7 @@ class LedgerCluster:
         self._producer.flush()
 
     def send_bytes(self, value: bytes, partition: int = 0, key: bytes | None = None) -> None:
-        self._producer.send(self.kafka.topics.ledger, value, partition=partition, key=key).get(timeout=10)
+        self._producer.send(self.kafka.topics.ledger, value, partition=partition, key=key).get(timeout=45)
 
     def send_some(self, count: int) -> None:
         """Records, changes and voids of few keys; some rest on older facts, as those of a worker that wakes up late."""

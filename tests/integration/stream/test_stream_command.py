@@ -35,7 +35,7 @@ def test_the_ledger_of_a_worker_that_is_killed_is_that_of_replay(job: Job, start
         time.sleep(random.uniform(0, 0.5))
         worker.kill()
     start("stream", "--config", job.config)
-    wait_for(lambda: job.done(), "all is done", 30)
+    wait_for(lambda: job.done(), "all is done", 90)
     expected = replay(facts, to_us(latest), Rules())
     found = job.ledger()
     differences = {key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)}
@@ -90,7 +90,7 @@ def test_an_outage_of_the_broker_loses_nothing(own_kafka: KafkaBroker, tmp_path:
     own_kafka.start()
     worker = _again(worker, start, job)
     job.publish([Tick(now=latest, received_at=latest)])
-    wait_for(lambda: job.done(), "all is done", 30)
+    wait_for(lambda: job.done(), "all is done", 90)
     assert job.ledger() == replay([*facts, Tick(now=latest, received_at=latest)], to_us(latest), Rules())
 
 
