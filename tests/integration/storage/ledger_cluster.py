@@ -23,6 +23,7 @@ from storage.influx_client import Connection, InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
 from storage.offset_index import OffsetIndex
 from tests.integration.services import GivenKafka, KafkaBroker, Proc
+from tests.patience import patient
 from tests.storage.ledger_contract import ACTUAL, JAN, RECONCILIATION, REJECTED, TOLERANCE, changed, folded
 
 PARTITIONS = 3
@@ -128,7 +129,7 @@ class LedgerCluster:
 
     def wait_for_equal(self, timeout_s: float = 30.0) -> None:
         """Waits until InfluxDB holds what it must."""
-        until_s = time.monotonic() + timeout_s
+        until_s = time.monotonic() + patient(timeout_s)
         while (found := self.ledger()) != self.expected():
             if time.monotonic() > until_s:
                 assert found == self.expected()
