@@ -3,11 +3,12 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test lint services bench schema clauses
+.PHONY: help demo test coverage lint services bench schema clauses
 
 help:
 	@echo "make demo      run the simulated sites through the whole system, here and now"
 	@echo "make test      lint, types, unit and integration tests (gets what they need)"
+	@echo "make coverage  the tests again, slower, with the lines and branches that none of them meets"
 	@echo "make lint      ruff and mypy only"
 	@echo "make services  get what the tests run on: Kafka, InfluxDB, a browser"
 	@echo "make bench     measure speed and memory"
@@ -18,6 +19,9 @@ demo: $(VENV)/demo.stamp
 	$(VENV)/bin/dailyread demo
 
 test: lint services
+	$(PY) -m pytest -n 3 --dist loadfile --durations=20
+
+coverage: services
 	$(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/dev.stamp

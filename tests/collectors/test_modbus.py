@@ -35,12 +35,12 @@ def server(rows: Iterable[Row] = (), newest: int = 700, spoil: Spoil = as_it_is,
     return CannedModbus(archive_registers(MAP, clock_s, list(rows) or hours(-30, 24), newest), spoil)
 
 
-async def ask(port: int, timeout_s: float = 1.0, unit: int = 1) -> Answer:
+async def ask(port: int, timeout_s: float = 10.0, unit: int = 1) -> Answer:
     meter = ModbusMeter(ModbusLine("127.0.0.1", port, timeout_s), unit, MAP, "site-1")
     return await meter.read_day(START, END, lambda: NOW)
 
 
-def read(canned: CannedModbus, timeout_s: float = 1.0) -> Answer:
+def read(canned: CannedModbus, timeout_s: float = 10.0) -> Answer:
     async def main() -> Answer:
         async with canned.serving():
             return await ask(canned.port, timeout_s)

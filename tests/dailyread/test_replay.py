@@ -381,8 +381,8 @@ def test_standard_input(tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away_gets_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "facts.jsonl"
-    tick = {"fact": "tick", "received_at": "2034-01-02T06:00:00Z", "now": "2034-01-02T06:00:00Z"}
-    path.write_bytes(lines(REGISTERED, tick))  # some 3,000 Days: more than a pipe holds
+    tick = {"fact": "tick", "received_at": "2029-01-02T06:00:00Z", "now": "2029-01-02T06:00:00Z"}
+    path.write_bytes(lines(REGISTERED, tick))  # some 1,100 Days: more than a pipe holds
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-m", "dailyread", "replay", str(path)], stdout=write_end, stderr=subprocess.PIPE

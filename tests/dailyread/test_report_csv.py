@@ -99,7 +99,9 @@ def test_rejections() -> None:
 
 def shown(summary: Summary, point: str) -> str:
     out = io.StringIO()
-    console(out).print(point_tables(summary, point))
+    to = console(out)
+    to.width = 120
+    to.print(point_tables(summary, point))
     return out.getvalue()
 
 

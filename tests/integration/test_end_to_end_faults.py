@@ -31,6 +31,7 @@ from tests.integration.cluster import Cluster, Lines, VirtualTime, decoded
 from tests.integration.conftest import Start
 from tests.integration.services import GivenKafka, InfluxServer, KafkaBroker, Proc
 from tests.integration.storage.buckets import Influx, fresh_bucket
+from tests.patience import patient
 
 DAYS = 16
 DAY_S = 0.4  # of real time, at least
@@ -77,7 +78,7 @@ class Chain:
         with ThreadPoolExecutor(1) as pool:
             passing = pool.submit(self._pass_days)
             yield
-            passing.result(120)
+            passing.result(patient(60))
 
     def enter_calorific_values(self, days: Sequence[date]) -> None:
         """As somebody does who knows them."""

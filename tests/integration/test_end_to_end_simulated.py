@@ -16,8 +16,9 @@ from tests.integration.cluster import Cluster, Lines, difference, replayed
 from tests.integration.conftest import Start
 from tests.integration.services import GivenKafka, KafkaBroker
 from tests.integration.storage.buckets import Influx, fresh_bucket
+from tests.patience import patient
 
-WITHIN_S = 90.0
+WITHIN_S = 45.0
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_the_chain_of_processes_gives_the_ledger_of_the_embedded_run(cluster: Cl
     assert simulate.wait(WITHIN_S) == 0
     assert collect.wait(WITHIN_S) == 0
     collected_s = time.monotonic()
-    until_s = collected_s + WITHIN_S
+    until_s = collected_s + patient(WITHIN_S)
     cluster.wait_done(until_s)
     cluster.wait_equal(expected, until_s)
     ended_s = time.monotonic()

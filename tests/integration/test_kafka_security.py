@@ -23,6 +23,7 @@ from dailyread.kafka_trouble import CLOSED
 from dailyread.settings import Secret
 from metering.facts import PollFailed
 from tests.integration.services import KafkaBroker, free_port
+from tests.integration.stream.toy_cluster import wait_for
 
 RIGHT, WRONG = "hunter2-as-it-is", "hunter2-is-wrong"
 _LISTENERS = """
@@ -134,10 +135,15 @@ def test_a_gateway_that_is_not_let_in_says_why_once(
     outbox.put([PollFailed(meter_point="A", meter="m", gas_day=date(2026, 3, 1), reason="x", attempts=1)], datetime.now(UTC))
     publisher = Publisher(outbox, lambda: clients.producer(config), route(config, "gw"))
     publisher.start()
-    assert not publisher.wait_empty(12)  # two attempts
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "collectors.publisher"]
+
+    wait_for(lines, "it says why")
+    assert not publisher.wait_empty(8)  # another attempt
     publisher.stop()
     outbox.close()
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "collectors.publisher"]
+    (said,) = lines()
     refused = "user and password are refused: Authentication failed: Invalid username or password"
     wanted = f'nothing goes to Kafka (127.0.0.1:{secure.secure_port} (TLS, PLAIN as "gw"): {{}}); 1 facts wait on disk'
     assert said in (wanted.format(refused), wanted.format(CLOSED))  # which of the two is seen first is a race

@@ -29,14 +29,14 @@ def differences(left: Ledger, right: Ledger) -> list[tuple[object, object, objec
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_the_engine_agrees_with_the_specification(seed: int) -> None:
     facts, now_us, rules = scenario(seed)
     assert differences(determine(facts, now_us, rules), replay(facts, now_us, rules)) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 2**16))
 def test_any_order_and_any_duplication_give_the_same_ledger(seed: int, shuffle: int) -> None:
     facts, now_us, rules = scenario(seed)

@@ -94,7 +94,7 @@ def test_an_hour_that_was_not_logged_is_a_record_without_values() -> None:
 
 def test_its_clock_is_the_equipments() -> None:
     async def work(port: int) -> None:
-        client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=2)
+        client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=20)
         assert await client.connect()
         map_ = register_map("hourly_log")
         answers = [
@@ -114,7 +114,7 @@ def test_its_clock_is_the_equipments() -> None:
 @pytest.mark.parametrize(("address", "count", "code"), [(30_000, 2, 2), (0, 125, 0), (999, 1, 2)])
 def test_registers_that_are_not_there_are_an_exception_answer(address: int, count: int, code: int) -> None:
     async def work(port: int) -> None:
-        client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=2)
+        client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=20)
         assert await client.connect()
         answer = await client.read_holding_registers(address, count=count, device_id=3)
         assert (answer.exception_code if answer.isError() else 0) == code
@@ -124,7 +124,7 @@ def test_registers_that_are_not_there_are_an_exception_answer(address: int, coun
     with_server(work)
 
 
-async def say(port: int, request: bytes, within_s: float = 1.0) -> bytes | None:
+async def say(port: int, request: bytes, within_s: float = 10.0) -> bytes | None:
     """What comes back on a new connection: b"" where it is closed, None where nothing comes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

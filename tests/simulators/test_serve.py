@@ -23,6 +23,7 @@ from metering.gasday import GasDays
 from simulators.clock import SteppedClock
 from simulators.serve import Service, all_others_wait, ends_at, entered_facts, feed, serve
 from simulators.sites import Sites, load_sites
+from tests.patience import patient
 
 DAYS = 5
 CALENDAR = GasDays()
@@ -139,12 +140,12 @@ def test_two_processes_collect_the_same_facts_at_the_same_instants_as_one(
     config.write_text(config.read_text().replace('["127.0.0.1:9092"]', '["127.0.0.1:1"]'))  # no Kafka there
     collect = dailyread("collect", "--config", str(config), "--since", sites.first_day.isoformat())
     started.append(collect)
-    assert simulate.wait(60) == 0
+    assert simulate.wait(patient(60)) == 0
     time.sleep(0.5)
     begun_s = time.monotonic()
     collect.send_signal(signal.SIGTERM)  # it still waits for Kafka
-    assert collect.wait(10) == 0, collect.stderr and collect.stderr.read()
-    assert time.monotonic() - begun_s < 5
+    assert collect.wait(patient(10)) == 0, collect.stderr and collect.stderr.read()
+    assert time.monotonic() - begun_s < patient(5)
 
     apart = Outbox(config.with_suffix(".state") / "outbox.sqlite", "gateway-1")
     together = Outbox(tmp_path / "together.sqlite", "gateway-1")
@@ -182,6 +183,6 @@ def test_every_reading_of_the_run_is_the_truth_where_nothing_is_wrong(sites: Sit
 def test_wrong_input_is_exit_code_2(arguments: tuple[str, ...], said: str, started: list[subprocess.Popen[str]]) -> None:
     process = dailyread(*arguments)
     started.append(process)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=patient(30))
     assert process.returncode == 2
     assert said in error

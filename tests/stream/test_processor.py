@@ -80,7 +80,7 @@ def work(log: Log, first: int, ends_after: int | None) -> int:
     return len(log.frames)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32))
 def test_a_process_may_end_at_any_step(seed: int) -> None:
     dice = random.Random(seed)

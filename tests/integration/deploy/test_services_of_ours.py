@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.services import GivenInflux, GivenKafka, InfluxServer, KafkaBroker, free_port
+from tests.patience import patient
 
 GATEWAY = """
 gateway = "site"
@@ -65,13 +66,13 @@ class Systemd:
         self._socket.bind(str(path))
 
     def wait_for(self, message: str, timeout_s: float = 30.0) -> None:
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while message not in self.heard:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.01))
             try:
                 self.heard.append(self._socket.recv(4096).decode())
             except TimeoutError:
-                raise AssertionError(f"{message} not heard in {timeout_s} s, but {self.heard}") from None
+                raise AssertionError(f"{message} not heard in {patient(timeout_s)} s, but {self.heard}") from None
 
     def close(self) -> None:
         self._socket.close()

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.patience import patient
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -86,9 +88,9 @@ class Process:
     def wait(self, timeout_s: float) -> int:
         """Wait for the end; the exit code (minus the number of a signal that ended it). AssertionError when it takes longer."""
         try:
-            return self._process().wait(timeout_s)
+            return self._process().wait(patient(timeout_s))
         except subprocess.TimeoutExpired:
-            message = f"{self.name} still runs after {timeout_s} s; its log ends:\n{log_tail(self.log)}"
+            message = f"{self.name} still runs after {patient(timeout_s)} s; its log ends:\n{log_tail(self.log)}"
             raise AssertionError(message) from None
 
     def end(self) -> None:
@@ -131,7 +133,7 @@ class Service(Process, ABC):
     def start(self) -> Self:
         """Start, or start again; returns when it is ready. RuntimeError with the log's end where it isn't in time."""
         self.launch(self.command(), cwd=self.data_dir)
-        deadline = time.monotonic() + self.ready_timeout_s
+        deadline = time.monotonic() + patient(self.ready_timeout_s)
         while error := self._trouble():
             if not self.running or time.monotonic() > deadline:
                 state = "is not ready" if self.running else "ended"
@@ -195,13 +197,13 @@ class Proc(Process):
 
     def wait_for_log(self, pattern: str, timeout_s: float = 30.0, since: int | None = None) -> re.Match[str]:
         """Wait until the log matches; AssertionError with the log's end where it ends first or takes too long."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while True:
             ended = not self.running
             if match := re.search(pattern, self.output(since), re.MULTILINE):
                 return match
             if ended or time.monotonic() > deadline:
-                why = f"ended with {self._process().returncode}" if ended else f"ran for {timeout_s} s"
+                why = f"ended with {self._process().returncode}" if ended else f"ran for {patient(timeout_s)} s"
                 raise AssertionError(f"{self.name} {why} and never logged {pattern!r}:\n{log_tail(self.log)}")
             time.sleep(0.05)
 

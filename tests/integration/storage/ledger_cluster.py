@@ -23,6 +23,7 @@ from storage.influx_client import Connection, InfluxClient
 from storage.ledger_influx import InfluxLedgerStore
 from storage.offset_index import OffsetIndex
 from tests.integration.services import GivenKafka, KafkaBroker, Proc
+from tests.patience import patient
 from tests.storage.ledger_contract import ACTUAL, JAN, RECONCILIATION, REJECTED, TOLERANCE, changed, folded
 
 PARTITIONS = 3
@@ -90,7 +91,7 @@ class LedgerCluster:
         self._producer.flush()
 
     def send_bytes(self, value: bytes, partition: int = 0, key: bytes | None = None) -> None:
-        self._producer.send(self.kafka.topics.ledger, value, partition=partition, key=key).get(timeout=10)
+        self._producer.send(self.kafka.topics.ledger, value, partition=partition, key=key).get(timeout=45)
 
     def send_some(self, count: int) -> None:
         """Records, changes and voids of few keys; some rest on older facts, as those of a worker that wakes up late."""
@@ -128,7 +129,7 @@ class LedgerCluster:
 
     def wait_for_equal(self, timeout_s: float = 30.0) -> None:
         """Waits until InfluxDB holds what it must."""
-        until_s = time.monotonic() + timeout_s
+        until_s = time.monotonic() + patient(timeout_s)
         while (found := self.ledger()) != self.expected():
             if time.monotonic() > until_s:
                 assert found == self.expected()

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from dailyread import kafka as clients
 from dailyread.config import KafkaConfig, TopicNames
@@ -19,6 +19,7 @@ from metering.wire import encode_frame, partition_of
 from tests.integration.services import free_port
 
 PARTITIONS = 3
+SESSION_TIMEOUT_S = 8.0
 
 
 class Job:
@@ -35,7 +36,8 @@ class Job:
         self.config = folder / "stream.toml"
         lines = "\n".join(f'{role} = "{name}"' for role, name in names.items())
         self.config.write_text(
-            f'state_dir = "state"\ngroup = "{self.group}"\nweb = "127.0.0.1:{self.web}"\ntick_s = 1.0\n[kafka]\n'
+            f'state_dir = "state"\ngroup = "{self.group}"\nweb = "127.0.0.1:{self.web}"\n'
+            f"tick_s = 1.0\nsession_timeout_s = {SESSION_TIMEOUT_S}\n[kafka]\n"
             f'bootstrap_servers = ["{bootstrap}"]\npartitions = {PARTITIONS}\ntime = "{time_}"\n[kafka.topics]\n{lines}\n'
         )
 
@@ -79,10 +81,19 @@ class Job:
         health = self.health()
         partitions = health.get("partitions") or {}
         assert isinstance(partitions, dict)
-        relayed = len(self.read(self.topics.broadcast))
-        copies = [_end(self.kafka, self.topics.facts, number) for number in range(PARTITIONS)]
         own = [partitions.get(str(number), {}).get("position") for number in range(PARTITIONS)]
-        return own == copies and sum(copies) >= PARTITIONS * relayed
+        relayed, *facts = self._ends()
+        return own == facts and sum(facts) >= PARTITIONS * relayed
+
+    def _ends(self) -> list[int]:
+        """Where the broadcast topic ends, and each partition of the facts topic."""
+        tps = [TopicPartition(self.topics.broadcast, 0), *(TopicPartition(self.topics.facts, n) for n in range(PARTITIONS))]
+        consumer = clients.consumer(self.kafka)
+        try:
+            ends = consumer.end_offsets(tps)
+        finally:
+            consumer.close()
+        return [ends[tp] for tp in tps]
 
     def read(self, topic: str) -> list[bytes]:
         consumer = clients.consumer(self.kafka)
@@ -95,11 +106,3 @@ class Job:
                 found += [message.value for message in messages]
         consumer.close()
         return found
-
-
-def _end(config: KafkaConfig, topic: str, number: int) -> int:
-    consumer: KafkaConsumer = clients.consumer(config)
-    try:
-        return int(consumer.end_offsets([TopicPartition(topic, number)])[TopicPartition(topic, number)])
-    finally:
-        consumer.close()

@@ -22,6 +22,7 @@ from tests.integration.stream.toy_cluster import (
     health,
     wait_for,
 )
+from tests.patience import patient
 
 NAMES = [f"point-{n}" for n in range(POINTS)]
 
@@ -101,7 +102,7 @@ async def _hold_up_and_go_on(toys: ToyCluster) -> None:
     relay = asyncio.create_task(Relay(settings, settings.aiokafka, sink, FreezeGuard(600)).run())
     for n in range(3):
         toys.send_bytes(encode_frame([calorific(f"LDZ-{n}")], "submit"), 0, "broadcast")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         while sink.busy_s or toys.committed("broadcast", settings.relay_group) != {0: 3}:
             assert not relay.done(), relay.exception()
             await asyncio.sleep(0.5)

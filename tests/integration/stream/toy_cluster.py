@@ -24,6 +24,7 @@ from metering.ledger import Tolerance
 from metering.messages import LedgerMessage, decode_change
 from metering.wire import decode_frame, encode_frame, partition_of
 from tests.integration.services import Proc, free_port
+from tests.patience import patient
 
 PARTITIONS = 4
 POINTS = 40
@@ -141,7 +142,7 @@ class ToyCluster:
     def check(self, timeout_s: float = 30.0) -> None:
         """Wait until the ledger has a record for each frame and point; each must say what followed from the topic then."""
         expected = self.expected()
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while missing := expected.keys() - {at for at, _ in self.ledger()}:
             assert time.monotonic() < deadline, f"{len(missing)} of {len(expected)} records missing: {sorted(missing)[:5]}"
             time.sleep(0.5)
@@ -199,10 +200,10 @@ class _Closing:
 
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
     """Wait until the condition holds."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while not condition():
-        assert time.monotonic() < deadline, f"after {timeout_s} s still not: {what}"
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, f"after {patient(timeout_s)} s still not: {what}"
+        time.sleep(0.25)
 
 
 def health(worker: Proc) -> dict[str, Any]:
