@@ -8,10 +8,15 @@ from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
 from collectors.reading import DayReadings, PollError
+from collectors.trace import Frame, Trace
 
 
 class Unanswered(PollError):
     """Nobody there, or nothing said within the time-out: to ask again at once is no use."""
+
+
+class Unable(PollError):
+    """This make of meter cannot do it, or its map does not say how: nothing was sent."""
 
 
 class MeterSettings(Protocol):
@@ -60,6 +65,21 @@ class Reader(Protocol):
 
         `now` is asked when the meter's clock has been read, for its offset.
         """
+
+    async def set_interval(self, interval_s: int) -> int:
+        """Have the equipment record every `interval_s` from now on (M4.1.3), and read back what it then says that it does,
+        in seconds. Raises PollError; Unable where there is no way."""
+
+    async def set_clock(self, now: Callable[[], datetime], step_max_s: float) -> float:
+        """Move the equipment's clock towards `now`, by `step_max_s` seconds at most; the offset (its clock less `now`) that is
+        read afterwards. Raises PollError; Unable where there is no way."""
+
+    @property
+    def trace(self) -> Trace:
+        """Of its line: what goes over it, while `lock` is held."""
+
+    def describe(self, frame: Frame) -> str:
+        """What a frame of this protocol means, in a line of words for who sets a meter up; no password, no key."""
 
     async def close(self) -> None:
         """Let go of the line, at the end."""
