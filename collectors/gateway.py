@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -23,13 +23,15 @@ from collectors.outbox import Outbox, OutboxError
 from collectors.poll import Polled, make_readers, poll
 from collectors.reader import MeterSettings, Reader
 from collectors.schedule import MeterState, Outcome, Policy, after, next_ask, owed, spread_us
-from metering.facts import AnyFact, GatewayStatus, PollFailed
+from collectors.trace import Frame
+from metering.facts import AnyFact, GatewayStatus, PollFailed, Readings
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 
 log = logging.getLogger(__name__)
 DISK_RETRY_S = 2.0
 HOUR_US = 3600 * SECOND_US
 CANCEL_AGAIN_S = 0.5
+R = TypeVar("R")
 
 
 class PollingSettings(Protocol):
@@ -54,6 +56,13 @@ class GatewaySettings(Protocol):
     def meters(self) -> Sequence[MeterSettings]: ...
     @property
     def polling(self) -> PollingSettings: ...
+
+
+Evidence = Callable[[str, date, Sequence[Frame]], None]  # of a meter's Day
+
+
+def no_evidence(_meter: str, _gas_day: date, _frames: Sequence[Frame]) -> None:
+    """Keeps none."""
 
 
 @dataclass
@@ -83,7 +92,8 @@ class _Meter:
 class Gateway:
     """Polls the meters of `settings` until it is stopped or the clock ends. ValueError where the settings do not fit.
 
-    `since`: the first Gas Day to ask for; without it as far back as `polling.backfill_days`.
+    `since`: the first Gas Day to ask for; without it as far back as `polling.backfill_days`. `evidence` is called with the
+    octets of each poll that brought readings, in a thread; it must not raise.
     """
 
     def __init__(
@@ -94,12 +104,14 @@ class Gateway:
         *,
         days: GasDays | None = None,
         since: date | None = None,
+        evidence: Evidence = no_evidence,
     ) -> None:
         polling = settings.polling
         self.counters = GatewayCounters()
         self._settings, self._clock, self._outbox = settings, clock, outbox
         self._days = days or GasDays()
         self._since = since
+        self._evidence = evidence
         self._policy = Policy(
             retry_first_s=polling.retry_first_s,
             retry_max_s=polling.retry_max_s,
@@ -147,6 +159,16 @@ class Gateway:
             await asyncio.gather(*(meter.reader.close() for meter in self._meters))
         return self.counters.failed
 
+    async def at_meter(self, meter: str, work: Callable[[Reader], Awaitable[R]]) -> R:
+        """What `work` brings from the reader of the meter with this serial number, between two polls of its line. KeyError where
+        there is no such meter; what `work` raises."""
+        reader = next((each.reader for each in self._meters if each.settings.meter == meter), None)
+        if reader is None:
+            raise KeyError(meter)
+        async with reader.lock:
+            reader.trace.clear()
+            return await work(reader)
+
     async def _until_stopped(self) -> None:
         await self._stop.wait()
 
@@ -174,8 +196,12 @@ class Gateway:
 
     async def _poll(self, meter: _Meter, day: int) -> None:
         async with meter.reader.lock:
+            meter.reader.trace.clear()
             synchronised = is_synchronised(self._clock)
             polled = await poll(meter.settings, meter.reader, day, self._days, self._crew.now, synchronised)
+            frames = meter.reader.trace.frames
+        if isinstance(polled.fact, Readings):  # before the readings: evidence without them does no harm
+            await asyncio.to_thread(self._evidence, meter.settings.meter, date.fromordinal(day), frames)
         await self._settle(meter, day, polled)
 
     async def _settle(self, meter: _Meter, day: int, polled: Polled) -> None:
