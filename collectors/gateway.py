@@ -160,8 +160,10 @@ class Gateway:
         return self.counters.failed
 
     async def at_meter(self, meter: str, work: Callable[[Reader], Awaitable[R]]) -> R:
-        """What `work` brings from the reader of the meter with this serial number, between two polls of its line. KeyError where
-        there is no such meter; what `work` raises."""
+        """What `work` brings from the reader of the meter with this serial number, between two polls of its line.
+
+        Raises KeyError where there is no such meter, and what `work` raises.
+        """
         reader = next((each.reader for each in self._meters if each.settings.meter == meter), None)
         if reader is None:
             raise KeyError(meter)
