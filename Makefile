@@ -31,7 +31,7 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy -p tests.integration.services
 
 services: $(VENV)/dev.stamp
-	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl chromium=chromium mosquitto_passwd=mosquitto
+	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl chromium=chromium mosquitto_passwd=mosquitto strace=strace mbpoll=mbpoll
 	$(PY) -m tests.integration.services install
 
 # The installation is editable: only a change of what it depends on asks for another one.
