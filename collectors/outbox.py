@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -47,7 +48,7 @@ from metering.facts import AnyFact, Readings, meter_point_of
 from metering.gasday import GasDays, to_datetime, to_us
 from metering.wire import FRAME_BYTES_MAX, decode_fact, encode_fact
 
-__all__ = ["FACT_BYTES_MAX", "Backlog", "Cap", "GivenUpSoFar", "Outbox", "OutboxError", "OutboxFull", "StoredFact"]
+__all__ = ["FACT_BYTES_MAX", "Backlog", "Cap", "GivenUpSoFar", "Outbox", "OutboxError", "OutboxFull", "StoredFact", "Told"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,13 @@ class StoredFact(msgspec.Struct, frozen=True):
     committed_at: datetime
     fact: AnyFact
     size: int
+
+
+class Told(NamedTuple):
+    """An alarm that a fact has told of: its kind, and a Gas Day (ordinal) on which it was there."""
+
+    kind: str
+    gas_day: int
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -106,8 +114,15 @@ class Outbox:
             self._held.close()
             raise
 
-    def put(self, facts: Iterable[AnyFact], now: datetime, done: Iterable[tuple[str, date]] = ()) -> None:
-        """Store the facts, committed at `now`, and that these (meter, Gas Day) are done: all of it, or OutboxError and none.
+    def put(
+        self,
+        facts: Iterable[AnyFact],
+        now: datetime,
+        done: Iterable[tuple[str, date]] = (),
+        told: Iterable[tuple[str, frozenset[Told]]] = (),
+    ) -> None:
+        """Store the facts, committed at `now`, that these (meter, Gas Day) are done, and which alarms of a meter are told
+        now, in the place of what was told before: all of it, or OutboxError and none.
 
         Readings get this gateway, this outbox and their sequence. The instant is kept to the millisecond, as Kafka does.
         What goes at the cap goes in the same transaction. ValueError for a fact too large for a frame.
@@ -119,6 +134,9 @@ class Outbox:
                 self._insert(db, fact, committed_us)
             days = [(meter, day.toordinal()) for meter, day in done]
             db.executemany("INSERT OR IGNORE INTO done (meter, gas_day) VALUES (?, ?)", days)
+            for meter, alarms in told:
+                db.execute("DELETE FROM alarms WHERE meter = ?", (meter,))
+                db.executemany("INSERT INTO alarms VALUES (?, ?, ?)", [(meter, *alarm) for alarm in alarms])
             loss = self._within_cap(db, committed_us)
         self._tell(loss)
         for listener in self._listeners:
@@ -182,6 +200,12 @@ class Outbox:
         query = "SELECT gas_day FROM done WHERE meter = ? AND gas_day >= ?"
         with self._reading() as db:
             return {date.fromordinal(day) for (day,) in db.execute(query, (meter, since.toordinal()))}
+
+    def told(self, meter: str) -> frozenset[Told]:
+        """Which of the meter's alarms are told, as last put."""
+        with self._reading() as db:
+            rows = db.execute("SELECT kind, gas_day FROM alarms WHERE meter = ?", (meter,)).fetchall()
+        return frozenset(Told(*row) for row in rows)
 
     def on_put(self, listener: Callable[[], None]) -> None:
         """`listener` is called, in the putting thread, after every `put`."""

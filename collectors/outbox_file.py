@@ -60,6 +60,13 @@ CREATE TABLE given_up (
     PRIMARY KEY (meter_point, meter, gas_day)
 ) WITHOUT ROWID;
 """
+# Which alarms of which meter have been told, and of which Gas Days. No format of its own: a program of before, to which a
+# failed update goes back, leaves the table alone.
+_ALARMS = """
+CREATE TABLE IF NOT EXISTS alarms (
+    meter TEXT, kind TEXT, gas_day INTEGER, PRIMARY KEY (meter, kind, gas_day)
+) WITHOUT ROWID
+"""
 
 
 class OutboxError(Exception):
@@ -85,6 +92,7 @@ def connect(path: Path, days: GasDays) -> sqlite3.Connection:
             damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damaged
         _make_or_check(db, path, days)
+        db.execute(_ALARMS)
     except BaseException:
         db.close()
         raise
