@@ -181,3 +181,9 @@ def encode(event: Said) -> bytes:
             return NAK
         case Break():
             return framed(SOH, b"B0")
+
+
+def without_secret(event: Said) -> bytes:
+    """The bytes of what we say, to be shown: a password's characters, and the check over them, as stars."""
+    data = encode(event)
+    return data[: data.index(b"(") + 1] + b"*" * len(event.text) + b")\x03*" if isinstance(event, Password) else data

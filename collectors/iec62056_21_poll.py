@@ -41,6 +41,7 @@ from collectors.iec62056_21_messages import (
     Said,
     Select,
     SignOn,
+    without_secret,
 )
 from collectors.reading import DayReadings, PollError
 from collectors.serial_port import SerialLine
@@ -97,17 +98,16 @@ async def read_day(
     """The log's rows in [first, last], the Day's boundaries; one session. PollError where the meter does not say.
 
     A log without any row there is an answer too: every reading is missing. `now`: the gateway's clock, against which
-    the meter's is measured. Holds the line's lock.
+    the meter's is measured. Hold the line's lock.
     """
-    async with line.lock:
-        try:
-            return await _Session(line, meter, now, timing).read(first, last)
-        except OSError as error:
-            await line.reset()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise PollError(meter.site, f"line {line.path}: {reason}") from error
-        except RemoteError as error:
-            raise PollError(meter.site, f"{type(error).__name__}: {error}") from error
+    try:
+        return await _Session(line, meter, now, timing).read(first, last)
+    except OSError as error:
+        await line.reset()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise PollError(meter.site, f"line {line.path}: {reason}") from error
+    except RemoteError as error:
+        raise PollError(meter.site, f"{type(error).__name__}: {error}") from error
 
 
 class _Session:
@@ -193,7 +193,7 @@ class _Session:
         """Say that it is over. Nothing is expected, and what goes wrong here spoils no reading."""
         if self._client.state is not State.IDLE:
             try:
-                await self._line.write(self._client.send(Break()))
+                await self._write(Break())
             except OSError:
                 await self._line.reset()
 
@@ -224,23 +224,32 @@ class _Session:
 
     async def _say(self, said: Said, baud: int | None) -> None:
         await asyncio.sleep(self._reaction_s)
-        await self._line.write(self._client.send(said))
+        await self._write(said)
         if baud is not None:
             await self._line.set_baud(baud)
 
+    async def _write(self, said: Said) -> None:
+        self._line.trace.sent(without_secret(said))
+        await self._line.write(self._client.send(said))
+
     async def _hear(self) -> Heard | None:
         """The next event; None where nothing comes. Late answers to other questions are let pass."""
-        while True:
-            try:
-                event = self._client.next_event()
-            except WrongAnswer:
-                continue
-            if not isinstance(event, NeedData):
-                return event
-            data = await self._line.read(self._timing.answer_timeout_s)
-            if not data:
-                return None
-            self._client.receive_data(data)
+        octets = bytearray()
+        try:
+            while True:
+                try:
+                    event = self._client.next_event()
+                except WrongAnswer:
+                    continue
+                if not isinstance(event, NeedData):
+                    return event
+                data = await self._line.read(self._timing.answer_timeout_s)
+                if not data:
+                    return None
+                octets += data
+                self._client.receive_data(data)
+        finally:  # in one frame, however the characters trickled in
+            self._line.trace.heard(bytes(octets))
 
 
 class _NoAnswer(PollError):

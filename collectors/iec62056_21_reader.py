@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 from collectors.iec62056_21_data import MeterTime
 from collectors.iec62056_21_poll import Iec62056Meter, Timing, read_day
 from collectors.profile_maps import profile_map
-from collectors.reader import Answer, MeterSettings, Unanswered
+from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
 from collectors.serial_port import SerialLine
+from collectors.trace import Frame, Trace
 
 
 class IecReader:
@@ -21,7 +22,16 @@ class IecReader:
 
     def __init__(self, line: SerialLine, meter: Iec62056Meter, timing: Timing) -> None:
         self.line, self.meter, self.timing = line, meter, timing
-        self.lock = asyncio.Lock()  # the line has its own, which a session holds
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """As `Reader.lock`."""
+        return self.line.lock
+
+    @property
+    def trace(self) -> Trace:
+        """As `Reader.trace`: a frame is a message, with its parity stripped, and no password in it."""
+        return self.line.trace
 
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
         """As `Reader.read_day`."""
@@ -29,6 +39,18 @@ class IecReader:
             return Answer(await read_day(self.line, self.meter, start, end, now, self.timing), None)
         except PollError as error:
             raise Unanswered(error.site, error.cause) from error
+
+    async def set_interval(self, interval_s: int) -> int:
+        """As `Reader.set_interval`."""
+        raise Unable(self.meter.site, "its map does not say how the interval is set")
+
+    async def set_clock(self, now: Callable[[], datetime], step_max_s: float) -> float:
+        """As `Reader.set_clock`."""
+        raise Unable(self.meter.site, "its map does not say how the clock is set")
+
+    def describe(self, frame: Frame) -> str:
+        """As `Reader.describe`."""
+        return frame.octets.decode("ascii", "replace")
 
     async def close(self) -> None:
         """As `Reader.close`. Others may share the line, and close it too."""

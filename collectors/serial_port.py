@@ -17,6 +17,8 @@ from typing import Literal, TypeVar
 
 import serial
 
+from collectors.trace import Trace
+
 BAD_PARITY = 0xFF
 _R = TypeVar("_R")
 
@@ -33,11 +35,13 @@ class SerialLine:
     """One serial line, opened at first use and after any failure again. One user at a time: hold `lock`.
 
     `parity`: `even`, in software, with 7-bit characters; `none`: 8-bit characters as they are. All errors are OSError.
+    `trace` is kept by who talks over the line, who knows where a message ends, and what of it is secret.
     """
 
     def __init__(self, path: str, parity: Literal["even", "none"] = "even") -> None:
         self.path = path
         self.lock = asyncio.Lock()
+        self.trace = Trace()
         self._parity = parity
         self._port: serial.Serial | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"line {path}")

@@ -70,7 +70,8 @@ class Rig:
     async def read(self, day: date = DAY, after: timedelta = timedelta(minutes=10), timing: Timing = PTY_TIMING) -> DayReadings:
         first, last = boundaries(day)
         self.now = last + after
-        return await read_day(self.line, self.known, first, last, lambda: self.now, timing)
+        async with self.line.lock:
+            return await read_day(self.line, self.known, first, last, lambda: self.now, timing)
 
 
 @contextlib.asynccontextmanager
