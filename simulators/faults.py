@@ -92,6 +92,12 @@ class ClockOffset(Span, tag="clock_offset", frozen=True, kw_only=True):
     offset_s: int
 
 
+class Reports(Span, tag="reports", frozen=True, kw_only=True):
+    """The equipment marks what it logs with a status: somebody opened its case, its battery is low, ..."""
+
+    status: Literal["tamper", "battery_low", "reed_switch", "bypass_open"]
+
+
 class Corrupt(Fault, tag="corrupt", frozen=True, kw_only=True):
     """Every n-th answer is spoiled: its check (BCC, CRC) is wrong, or it is too short."""
 
@@ -99,7 +105,7 @@ class Corrupt(Fault, tag="corrupt", frozen=True, kw_only=True):
     how: Literal["wrong_check", "short"] = "wrong_check"
 
 
-AnyFault: TypeAlias = Silence | Dead | NotLogged | Late | ReadsLow | StartDiffers | ClockOffset | Corrupt
+AnyFault: TypeAlias = Silence | Dead | NotLogged | Late | ReadsLow | StartDiffers | ClockOffset | Reports | Corrupt
 RESYNCHRONISED_AFTER = timedelta(hours=12)
 
 _F = TypeVar("_F", bound=Fault)
@@ -120,6 +126,8 @@ def clock_offset_s(faults: Iterable[AnyFault], instant: datetime) -> int:
     return sum(fault.offset_s for fault in of_kind(faults, ClockOffset) if fault.holds(instant))
 
 
-def marked_clock_invalid(faults: Iterable[AnyFault], stamp: datetime, now: datetime) -> bool:
-    """Whether the log's row of `stamp`, read at `now`, is marked as logged by a wrong clock."""
-    return any(fault.holds(stamp) and now >= fault.until for fault in of_kind(faults, ClockOffset))
+def statuses(faults: Iterable[AnyFault], stamp: datetime, now: datetime) -> tuple[str, ...]:
+    """How the log's row of `stamp`, read at `now`, is marked."""
+    wrong_clock = any(fault.holds(stamp) and now >= fault.until for fault in of_kind(faults, ClockOffset))
+    reported = {fault.status for fault in of_kind(faults, Reports) if fault.holds(stamp)}
+    return tuple(sorted(reported | ({"clock_invalid"} if wrong_clock else set())))

@@ -25,8 +25,8 @@ from simulators.faults import (
     StartDiffers,
     answers,
     clock_offset_s,
-    marked_clock_invalid,
     of_kind,
+    statuses,
 )
 
 
@@ -93,6 +93,7 @@ class SimulatedMeter:
         self._consumption = consumption
         self._drift_ppm = drift_ppm
         self._answered = 0
+        self._moved: list[tuple[datetime, timedelta]] = []  # the clock, when and by how much
 
     # The truth.
 
@@ -137,6 +138,10 @@ class SimulatedMeter:
         """What the equipment's clock shows, in UTC."""
         return now.astimezone(UTC) + self._ahead(now)
 
+    def set_clock(self, shown: datetime, now: datetime) -> None:
+        """The equipment's clock shows `shown` from now on; what it has logged stays as it is."""
+        self._moved.append((now, shown - self.clock(now)))
+
     def row_now(self, now: datetime) -> LogRow:
         """What the registers show now, stamped by the equipment's clock."""
         return self._row(self.clock(now), now)
@@ -155,7 +160,8 @@ class SimulatedMeter:
 
     def _ahead(self, instant: datetime) -> timedelta:
         drift = (instant - self.fitted_at) * self._drift_ppm / MICRO
-        return timedelta(seconds=clock_offset_s(self.faults, instant)) + drift
+        moved = sum((by for at, by in self._moved if at <= instant), timedelta())
+        return timedelta(seconds=clock_offset_s(self.faults, instant)) + drift + moved
 
     def _row(self, stamp: datetime, now: datetime) -> LogRow:
         recorded_at = min(stamp - self._ahead(stamp), now)
@@ -165,7 +171,7 @@ class SimulatedMeter:
             index=self.register.shown(ticks),
             unconverted=self._unconverted_at(recorded_at),
             reference=self.true_index_at(recorded_at),
-            status=("clock_invalid",) if marked_clock_invalid(self.faults, stamp, now) else (),
+            status=statuses(self.faults, stamp, now),
         )
 
     def _unconverted_at(self, instant: datetime) -> int | None:

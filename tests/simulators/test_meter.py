@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from metering.gasday import GasDays, to_datetime
 from simulators.consumption import PROFILES, Consumption
-from simulators.faults import AnyFault, ClockOffset, Corrupt, Dead, Late, NotLogged, ReadsLow, Silence, StartDiffers
+from simulators.faults import AnyFault, ClockOffset, Corrupt, Dead, Late, NotLogged, ReadsLow, Reports, Silence, StartDiffers
 from simulators.meter import Register, SimulatedMeter
 
 FITTED = datetime(2026, 9, 21, 10, tzinfo=UTC)
@@ -161,6 +161,25 @@ def test_a_clock_that_is_ahead_logs_early_and_marks_it_once_it_is_right_again() 
 
 def test_a_drifting_clock_gains() -> None:
     assert meter(drift_ppm=20).clock(FITTED + timedelta(days=10)) - (FITTED + timedelta(days=10)) == timedelta(seconds=17.28)
+
+
+def test_a_clock_that_is_set_shows_what_it_was_told_and_what_was_logged_stays() -> None:
+    now = FITTED + timedelta(days=10, minutes=30)
+    fault = ClockOffset(from_=FITTED, until=FITTED + timedelta(days=99), offset_s=300)
+    it = meter([fault])
+    before = it.log(now - 3 * HOUR, now, now)
+    it.set_clock(now + timedelta(seconds=280), now)
+    assert it.clock(now) - now == timedelta(seconds=280)
+    assert it.log(now - 3 * HOUR, now, now) == before
+    (row,) = it.log(now, now + HOUR, now + HOUR)
+    assert row.index == it.true_index_at(row.at - timedelta(seconds=280))
+
+
+def test_what_is_logged_meanwhile_is_marked_with_what_the_equipment_reports() -> None:
+    start = start_of(date(2026, 10, 28))
+    it = meter([Reports(from_=start + HOUR, until=start + 3 * HOUR, status="tamper")])
+    rows = it.log(start, start + 4 * HOUR, start + 5 * HOUR)
+    assert [row.status for row in rows] == [(), ("tamper",), ("tamper",), (), ()]
 
 
 def test_every_third_answer_is_spoiled() -> None:
