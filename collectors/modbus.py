@@ -28,8 +28,9 @@ from collectors.modbus_registers import (
     header_spans,
     record_spans,
 )
-from collectors.reader import Answer, Unanswered
+from collectors.reader import Answer, Unable, Unanswered
 from collectors.reading import DayReadings, PollError
+from collectors.trace import Frame, Trace
 from metering.facts import ReferenceIndex
 
 FUNCTION: dict[Table, int] = {"holding": 3, "input": 4}
@@ -55,6 +56,7 @@ class ModbusLine:
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self.lock = asyncio.Lock()
+        self.trace = Trace()
         self._host, self._port, self._timeout_s = host, port, timeout_s
         self._client: AsyncModbusTcpClient | None = None
         self._asking = False
@@ -108,6 +110,10 @@ class ModbusLine:
     def _check_frame(self, sending: bool, data: bytes) -> bytes:
         """Called by pymodbus with all bytes not yet used; what it would stumble over fails the request here."""
         frame = data
+        if sending:
+            self.trace.sent(data)
+        else:
+            self.trace.heard(data)
         while not sending and len(frame) >= 9 and len(frame) >= (end := 6 + int.from_bytes(frame[4:6], "big")):
             if wrong := _frame_error(frame):
                 self._fail(LineError(wrong))
@@ -183,6 +189,23 @@ class ModbusMeter:
     def lock(self) -> asyncio.Lock:
         """As `Reader.lock`."""
         return self.line.lock
+
+    @property
+    def trace(self) -> Trace:
+        """As `Reader.trace`."""
+        return self.line.trace
+
+    async def set_interval(self, interval_s: int) -> int:
+        """As `Reader.set_interval`."""
+        raise Unable(self.site, "the register map does not say where the interval is set")
+
+    async def set_clock(self, now: Callable[[], datetime], step_max_s: float) -> float:
+        """As `Reader.set_clock`."""
+        raise Unable(self.site, "the register map does not say where the clock is set")
+
+    def describe(self, frame: Frame) -> str:
+        """As `Reader.describe`."""
+        return f"{'request' if frame.sent else 'answer'} of {len(frame.octets)} octets"
 
     async def close(self) -> None:
         """As `Reader.close`."""
