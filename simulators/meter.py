@@ -146,16 +146,16 @@ class SimulatedMeter:
         """What the registers show now, stamped by the equipment's clock."""
         return self._row(self.clock(now), now)
 
-    def log(self, first: datetime, last: datetime, now: datetime) -> list[LogRow]:
-        """The rows of the whole hours in [first, last] that the log holds at `now`, oldest first."""
+    def log(self, first: datetime, last: datetime, now: datetime, every: timedelta = HOUR) -> list[LogRow]:
+        """The rows of the whole hours (or of every so much time) in [first, last] that the log holds at `now`, oldest first."""
         shows = self.clock(now)
         stamp = max(first, self.fitted_at, shows - self.log_for).astimezone(UTC)
-        stamp = datetime.min.replace(tzinfo=UTC) + -(-(stamp - datetime.min.replace(tzinfo=UTC)) // HOUR) * HOUR
+        stamp = datetime.min.replace(tzinfo=UTC) + -(-(stamp - datetime.min.replace(tzinfo=UTC)) // every) * every
         rows = []
         while stamp <= min(last, shows):
             if self._is_logged(stamp, now):
                 rows.append(self._row(stamp, now))
-            stamp += HOUR
+            stamp += every
         return rows
 
     def _ahead(self, instant: datetime) -> timedelta:
