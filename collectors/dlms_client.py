@@ -183,6 +183,11 @@ class Association:
         self._next_block = 1
         self._message_octets_max = 0  # the longest that the meter takes; 0: any
 
+    @property
+    def password(self) -> bytes:
+        """What must not be shown; empty where there is none."""
+        return self._credentials.password
+
     def send(self, said: Said) -> bytes:
         """The message that says it; LocalError where that may not be said now, or is too long for this meter."""
         following = TABLE[self.state].get(type(said))

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from typing import Protocol, TypeVar
 
-from collectors.dlms_poll import Talk
+from collectors.dlms_poll import Session, Talk
 from collectors.serial_port import SerialLine
+from collectors.trace import Trace
 
 READ_OCTETS = 4096
+HEAD_OCTETS = 8
 T = TypeVar("T")
 
 
@@ -17,6 +19,7 @@ class Line(Protocol):
     """One line, used by one talk at a time: hold `lock`. All errors are OSError."""
 
     lock: asyncio.Lock
+    trace: Trace
 
     async def open(self) -> None:
         """Make it ready for a talk, with nothing left of another."""
@@ -35,7 +38,7 @@ class TcpLine:
     """A TCP address; a connection lasts one talk, so that a late answer cannot meet a later question."""
 
     def __init__(self, host: str, port: int, connect_timeout_s: float) -> None:
-        self.lock = asyncio.Lock()
+        self.lock, self.trace = asyncio.Lock(), Trace()
         self._host, self._port, self._connect_timeout_s = host, port, connect_timeout_s
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -85,7 +88,7 @@ class SerialHdlcLine:
 
     def __init__(self, path: str, baud: int) -> None:
         self._serial, self._baud = SerialLine(path, "none"), baud
-        self.lock = self._serial.lock
+        self.lock, self.trace = self._serial.lock, Trace()
 
     async def open(self) -> None:
         """As `Line.open`."""
@@ -104,16 +107,64 @@ class SerialHdlcLine:
         await self._serial.reset()
 
 
-async def talk_over(talk: Talk[T], line: Line, timeout_s: float) -> T:
-    """What the talk comes to. Raises RemoteError, and OSError where the line breaks. `timeout_s`: of each silence."""
+class Hidden:
+    """What the trace is shown of a line while a password may be on it: the octets, with the password out of them.
+
+    An echo of what we said has it too, and comes in pieces of any size; so what comes in is shown when we speak again, whole.
+    """
+
+    def __init__(self, trace: Trace, password: bytes) -> None:
+        self._trace, self._password = trace, password
+        self._said: list[tuple[bytes, bytes]] = []
+        self._heard = b""
+
+    def sent(self, octets: bytes, is_secret: bool) -> None:
+        """These octets go out; `is_secret`: the password is among them, or a part of it."""
+        self.flush()
+        shown = self._shown(octets, is_secret)
+        if shown != octets:
+            self._said.append((octets, shown))
+        self._trace.sent(shown)
+
+    def heard(self, octets: bytes) -> None:
+        """These octets have come in."""
+        if not self._password:
+            self._trace.heard(octets)
+        self._heard += octets if self._password else b""
+
+    def flush(self) -> None:
+        """Nothing more comes in before we speak, or at all."""
+        heard, self._heard = self._heard, b""
+        for octets, shown in self._said:
+            heard = heard.replace(octets, shown)
+        self._trace.heard(heard)
+
+    def _shown(self, octets: bytes, is_secret: bool) -> bytes:
+        if not is_secret or not self._password:
+            return octets
+        if self._password in octets:
+            return octets.replace(self._password, b"*" * len(self._password))
+        return octets[:HEAD_OCTETS] + b"*" * len(octets[HEAD_OCTETS:])  # in segments, which may have any part of it
+
+
+async def talk_over(talk: Talk[T], line: Line, timeout_s: float, session: Session | None = None) -> T:
+    """What the talk comes to. Raises RemoteError, and OSError where the line breaks. `timeout_s`: of each silence.
+
+    `session`: whose password, if it has one, is to be kept out of the trace.
+    """
+    trace = Hidden(line.trace, session.password if session else b"")
     try:
         writing = next(talk)
         while True:
             if writing:
+                trace.sent(writing, session is not None and session.is_secret)
                 await line.write(writing)
-            writing = talk.send(await line.read(timeout_s))
+            heard = await line.read(timeout_s)
+            trace.heard(heard)
+            writing = talk.send(heard)
     except StopIteration as done:
         result: T = done.value
         return result
     finally:
+        trace.flush()
         talk.close()

@@ -32,7 +32,7 @@ from collectors.dlms_client import (
     State,
     Written,
 )
-from collectors.dlms_data import NULL, Data, Kind
+from collectors.dlms_data import NULL, Data, Kind, octet_string
 from collectors.dlms_link import Closed, Link, LinkEvent, Message, Opened, Pushed, Say
 from collectors.dlms_objects import (
     BUFFER,
@@ -53,12 +53,14 @@ from collectors.dlms_objects import (
     scaler_unit,
     time_of,
 )
+from collectors.dlms_time import CosemTime, encode_time, same_form
 from collectors.dlms_xdlms import AccessError, Member, Wanted, access_error
 from collectors.reading import DayReadings
 from metering.facts import ReferenceIndex, Status
 
 ATTEMPTS = 3
 PUSHED_MAX = 8
+STEP_S_MIN = 0.5
 EVENTS_MAX = 20_000  # of one question: more than the longest answer in the smallest pieces
 T = TypeVar("T")
 _H = TypeVar("_H", bound=Heard)
@@ -108,6 +110,16 @@ class Session:
         self._link, self._association = link, association
         self._attempts = attempts
         self.pushed: list[bytes] = []  # what the meter said of itself meanwhile
+
+    @property
+    def password(self) -> bytes:
+        """Of its association."""
+        return self._association.password
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether what is said now may have the password in it."""
+        return bool(self.password) and self._association.state is State.ASKED
 
     def open(self) -> Talk[Associated]:
         """Link and association. Raises RemoteError."""
@@ -198,23 +210,64 @@ def read_day(
     A log without any row there is an answer too: every reading is missing. `now`: the gateway's clock, against which the
     meter's is measured.
     """
+    return (yield from within(session, _read(session, meter, first, last, now)))
+
+
+def set_interval(session: Session, meter: DlmsMeter, interval_s: int) -> Talk[int]:
+    """Have the profile capture every `interval_s`; what it then says that it does, in seconds. Raises RemoteError."""
+    return (yield from within(session, _set_interval(session, Member(PROFILE, meter.profile, CAPTURE_PERIOD), interval_s)))
+
+
+def _set_interval(session: Session, period: Member, interval_s: int) -> Talk[int]:
+    yield from session.set(period, Data(Kind.DOUBLE_LONG_UNSIGNED, interval_s))
+    (said,) = yield from session.get(Wanted(period))
+    return said.number
+
+
+def set_clock(session: Session, meter: DlmsMeter, now: Callable[[], datetime], step_max_s: float) -> Talk[float]:
+    """Move the meter's clock towards `now` by `step_max_s` at most; its offset after that, in seconds. Raises RemoteError.
+
+    A clock that is less than `STEP_S_MIN` off stays as it is.
+    """
+    return (yield from within(session, _set_clock(session, meter, now, step_max_s)))
+
+
+def _set_clock(session: Session, meter: DlmsMeter, now: Callable[[], datetime], step_max_s: float) -> Talk[float]:
+    time, offset_s = yield from _clock(session, meter, now)
+    step_s = max(-step_max_s, min(step_max_s, -offset_s))
+    if abs(step_s) < STEP_S_MIN:
+        return offset_s
+    shows = now() + timedelta(seconds=offset_s + step_s)
+    yield from session.set(CLOCK_TIME, octet_string(encode_time(same_form(time, shows, meter.zone, meter.east_is_positive))))
+    _, offset_s = yield from _clock(session, meter, now)
+    return offset_s
+
+
+def _clock(session: Session, meter: DlmsMeter, now: Callable[[], datetime]) -> Talk[tuple[CosemTime, float]]:
+    """What the meter's clock says, and its offset."""
+    (clock,) = yield from session.get(Wanted(CLOCK_TIME))
+    asked_at = now()
+    time = time_of(clock)
+    offsets = [(instant - asked_at).total_seconds() for instant in time.instants(meter.zone, meter.east_is_positive)]
+    return time, min(offsets, key=abs)
+
+
+def within(session: Session, talk: Talk[T]) -> Talk[T]:
+    """The talk, in an association of its own. What goes wrong after it spoils nothing."""
     yield from session.open()
     try:
-        readings = yield from _read(session, meter, first, last, now)
+        found = yield from talk
     except RemoteError:
         yield from session.close()
         raise
     yield from session.close()
-    return readings
+    return found
 
 
 def _read(
     session: Session, meter: DlmsMeter, first: datetime, last: datetime, now: Callable[[], datetime]
 ) -> Talk[DayReadings]:
-    (clock,) = yield from session.get(Wanted(CLOCK_TIME))
-    asked_at = now()
-    time = time_of(clock)
-    offsets = [(instant - asked_at).total_seconds() for instant in time.instants(meter.zone, meter.east_is_positive)]
+    time, offset_s = yield from _clock(session, meter, now)
     (objects,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, CAPTURE_OBJECTS)))
     (period,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, CAPTURE_PERIOD)))
     columns = capture_objects(objects)
@@ -222,7 +275,7 @@ def _read(
     selection = by_range(first, last, meter.zone if meter.asks_local else None, meter.east_is_positive)
     (buffer,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, BUFFER), selection))
     rows = profile_rows(buffer, columns, period.number, meter.zone, meter.east_is_positive)
-    return day_readings(meter, first, last, rows, columns, scalers, min(offsets, key=abs), time.is_invalid)
+    return day_readings(meter, first, last, rows, columns, scalers, offset_s, time.is_invalid)
 
 
 def _scalers(session: Session, meter: DlmsMeter, columns: Sequence[CaptureObject]) -> Talk[dict[bytes, ScalerUnit]]:

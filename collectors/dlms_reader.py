@@ -6,26 +6,30 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import datetime
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from collectors.dlms_acse import Mechanism
 from collectors.dlms_base import DlmsError, Refused
 from collectors.dlms_client import Association, Credentials, dedicated_key
+from collectors.dlms_describe import described
 from collectors.dlms_hdlc import Address
 from collectors.dlms_line import Line, SerialHdlcLine, TcpLine, talk_over
 from collectors.dlms_link import HdlcLink, Link, WrapperLink
 from collectors.dlms_maps import DlmsMap, dlms_map, server_address
 from collectors.dlms_objects import DATA, VALUE, logical_name
-from collectors.dlms_poll import DlmsMeter, Session, Silence, Talk, read_day
+from collectors.dlms_poll import DlmsMeter, Session, Silence, Talk, read_day, set_clock, set_interval
 from collectors.dlms_security import Ciphering, Keys
 from collectors.dlms_xdlms import Member, Wanted
-from collectors.reader import Answer, MeterSettings, Unanswered
+from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
+from collectors.trace import Frame, Trace
 
 PUBLIC_CLIENT = 16
 BAUD = 9600
 MECHANISMS = {"none": Mechanism.NONE, "password": Mechanism.LOW, "gmac": Mechanism.GMAC}
 POLL_TIMEOUT_FACTOR = 60  # of the time-out of one answer: the most that a poll may take, however much the meter says
+T = TypeVar("T")
 
 
 class DlmsReader:
@@ -45,15 +49,42 @@ class DlmsReader:
         """As `Reader.lock`."""
         return self._line.lock
 
+    @property
+    def trace(self) -> Trace:
+        """As `Reader.trace`."""
+        return self._line.trace
+
+    def describe(self, frame: Frame) -> str:
+        """As `Reader.describe`."""
+        return described(frame.octets, self._map.link, frame.sent)
+
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
         """As `Reader.read_day`."""
+        readings = await self._in_session(lambda session: read_day(session, self._meter, start, end, now))
+        return Answer(readings, None)
+
+    async def set_interval(self, interval_s: int) -> int:
+        """As `Reader.set_interval`."""
+        self._may("interval")
+        return await self._in_session(lambda session: set_interval(session, self._meter, interval_s))
+
+    async def set_clock(self, now: Callable[[], datetime], step_max_s: float) -> float:
+        """As `Reader.set_clock`."""
+        self._may("clock")
+        return await self._in_session(lambda session: set_clock(session, self._meter, now, step_max_s))
+
+    def _may(self, what: Literal["interval", "clock"]) -> None:
+        if what not in self._map.sets:
+            raise Unable(self._site, f"the map's `sets` does not have the {what}")
+
+    async def _in_session(self, talk: Callable[[Session], Talk[T]]) -> T:
+        """What a talk brings, in a session on the line. Raises PollError."""
         try:
             async with asyncio.timeout(self._timeout_s * POLL_TIMEOUT_FACTOR):
                 ciphering = await self._ciphering()
                 session = Session(self._link(self._map.client), Association(self._credentials, ciphering))
                 await self._line.open()
-                talk = read_day(session, self._meter, start, end, now)
-                return Answer(await talk_over(talk, self._line, self._timeout_s), None)
+                return await talk_over(talk(session), self._line, self._timeout_s, session)
         except (Silence, Refused) as error:
             raise Unanswered(self._site, str(error)) from error
         except DlmsError as error:

@@ -8,7 +8,7 @@ summer-time bit of the status, or both where the status does not say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -163,4 +163,21 @@ def cosem_time(instant: datetime, zone: ZoneInfo | None = None, east_is_positive
         hundredths=local.microsecond // 10_000,
         deviation_minutes=east if east_is_positive else -east,
         status=SUMMER_BIT if local.dst() else 0,
+    )
+
+
+def same_form(said: CosemTime, instant: datetime, zone: ZoneInfo | None = None, east_is_positive: bool = False) -> CosemTime:
+    """The instant as a meter that `said` a time would say it: with its deviation, or in local time of `zone` without one;
+    hundredths where it has them. Its clock is not doubtful any more."""
+    if said.deviation_minutes is None:
+        time = replace(cosem_time(instant, zone, east_is_positive), deviation_minutes=None)
+    else:
+        east = said.deviation_minutes if east_is_positive else -said.deviation_minutes
+        summer = SUMMER_BIT if said.is_summer else 0
+        shows = cosem_time(instant.astimezone(UTC) + timedelta(minutes=east))
+        time = replace(shows, deviation_minutes=said.deviation_minutes, status=summer)
+    return replace(
+        time,
+        hundredths=None if said.hundredths is None else time.hundredths,
+        status=None if said.status is None else time.status,
     )

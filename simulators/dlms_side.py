@@ -1,9 +1,9 @@
 """The meter's end of a DLMS/COSEM association, with a simulated meter behind it: a message in, a message out.
 
-It shares the codec with the collector (types of
-messages, data, frames, ciphering), and none of what decides in a session: states, blocks, segments, numbers. What can be read:
+It shares the codec with the collector (types of messages, data, frames, ciphering), and none of what decides in a session:
+states, blocks, segments, numbers. What can be read:
 
-    0-0:1.0.0 (clock)           time, with the deviation where the equipment keeps local time
+    0-0:1.0.0 (clock)           time, with the deviation where the equipment keeps local time; it can be set
     0-0:42.0.0, 0-0:43.1.0      logical device name; invocation counter (these three and no more for the public client)
     7-0:13.2.0  7-0:13.0.0      index, of the converted (with a convertor) and of the unconverted register
     7-0:3.0.0                   the meter's own index
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 from collectors.dlms_acse import (
@@ -54,6 +55,7 @@ from collectors.dlms_xdlms import (
     decode_message,
     encode_results,
 )
+from metering.facts import Status
 from simulators.meter import LogRow, Register, SimulatedMeter
 
 PUBLIC_CLIENT = 16
@@ -68,7 +70,7 @@ CLOCK, NAME, COUNTER = logical_name("0-0:1.0.0"), logical_name("0-0:42.0.0"), lo
 STATUS, PROFILE = logical_name("0-0:96.10.1"), logical_name("7-0:99.99.2")
 PUBLIC = (CLOCK, NAME, COUNTER)
 OBJECT_UNDEFINED, READ_WRITE_DENIED, OTHER_REASON = AccessError(4), AccessError(3), AccessError(250)
-STATUS_BITS = {"clock_invalid": 0x01}
+STATUS_BITS = {name: 1 << bit for bit, name in enumerate(get_args(Status))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +327,13 @@ class DlmsSide:
         return decode_time(data.octets).instants(self._access.zone or ZoneInfo("UTC"))[0].astimezone(UTC)
 
     def _set(self, attribute: Member, data: Data) -> int:
-        if (attribute.name, attribute.number) != (PROFILE, 4) or self._client == PUBLIC_CLIENT:
+        if self._client == PUBLIC_CLIENT:
+            return READ_WRITE_DENIED.code
+        if (attribute.name, attribute.number) == (CLOCK, 2):
+            now = self._now()
+            self.meter.set_clock(self._instant(data), now)
+            return 0
+        if (attribute.name, attribute.number) != (PROFILE, 4):
             return READ_WRITE_DENIED.code
         if data.kind is not Kind.DOUBLE_LONG_UNSIGNED or data.number not in (360, 900, 1800, 3600):
             return OTHER_REASON.code

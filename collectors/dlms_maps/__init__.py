@@ -33,7 +33,7 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     `zone`: of a meter whose times do not say their deviation from UTC, or that wants to be asked in local time. `deviation`
     `east`: it counts minutes east of UTC, against the standard. `status_bits`: names of the bits of the object `status`, from
     bit 0. `system_title`: ours, 16 hexadecimal digits. `counter`: where anybody may read the invocation counter.
-    `information`: octets in an HDLC frame; null: the default of 128.
+    `information`: octets in an HDLC frame; null: the default of 128. `sets`: what may be set remotely.
     """
 
     title: str
@@ -50,6 +50,7 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     deviation: Literal["standard", "east"] = "standard"
     link: Literal["wrapper", "hdlc"] = "wrapper"
     information: int | None = None
+    sets: tuple[Literal["interval", "clock"], ...] = ("interval", "clock")
     client: int = 16
     authentication: Literal["none", "password", "gmac"] = "none"
     password_file: str | None = None

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collectors.dlms_acse import Mechanism
+from collectors.dlms_describe import described, message
+from collectors.dlms_line import Hidden
 from collectors.dlms_maps import DlmsMapError, dlms_map, known, server_address
 from collectors.poll import Polled, make_readers, poll
-from collectors.reader import Reader
+from collectors.reader import Reader, Unable
+from collectors.reading import PollError
 from collectors.schedule import Outcome
+from collectors.trace import Frame, Trace
 from metering.facts import PollFailed, Readings
 from simulators.dlms_server import DlmsServer
-from simulators.faults import Corrupt, Dead
-from tests.collectors.test_dlms_poll import DAY, DAYS, HDLC_ADDRESS, KEYS, SITE, Rig, boundaries
+from simulators.faults import ClockOffset, Corrupt, Dead
+from tests.collectors.test_dlms_poll import DAY, DAYS, HDLC_ADDRESS, KEYS, LONDON, SITE, Rig, boundaries
+from tests.patience import patient
 
+T = TypeVar("T")
 INDEX = "7-0:13.2.0" if SITE.convertor else "7-0:13.0.0"
 MAP = f'title = "one"\nm3_per_tick = "{SITE.m3_per_tick}"\nindex = "{INDEX}"\nreference = "7-0:3.0.0"\nclient = 1\n'
 GMAC = MAP + 'authentication = "gmac"\nkeys_file = "keys"\nsystem_title = "4741544557415931"\n'
@@ -64,7 +75,7 @@ async def polled(rig: Rig, settings: Settings, times: int = 1) -> Polled:
 
 
 def run(rig: Rig, settings: Settings, times: int = 1) -> Polled:
-    return asyncio.run(asyncio.wait_for(polled(rig, settings, times), 20))
+    return asyncio.run(asyncio.wait_for(polled(rig, settings, times), patient(20)))
 
 
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -146,7 +157,7 @@ def test_hdlc_on_a_serial_line(tmp_path: Path) -> None:
             os.close(master)
             os.close(slave)
 
-    asyncio.run(asyncio.wait_for(work(), 20))
+    asyncio.run(asyncio.wait_for(work(), patient(20)))
 
 
 # Maps.
@@ -204,3 +215,114 @@ def test_server_addresses(device: str | int, address: tuple[int, int, int]) -> N
 def test_server_addresses_that_are_none(device: str) -> None:
     with pytest.raises(ValueError, match="allowed: LOGICAL"):
         server_address(device)
+
+
+# What else can be done at a meter.
+
+
+def at_meter(rig: Rig, settings: Settings, work: Callable[[Reader], Awaitable[T]]) -> T:
+    async def whole() -> T:
+        server = DlmsServer(rig.side, HDLC_ADDRESS if rig.is_hdlc else None)
+        settings.address = f"tcp://127.0.0.1:{await server.listen()}"
+        try:
+            (reader,) = make_readers([settings], 1.0)
+            async with reader.lock:
+                return await work(reader)
+        finally:
+            await server.close()
+
+    return asyncio.run(asyncio.wait_for(whole(), patient(20)))
+
+
+@pytest.mark.parametrize("case", ["wrapper", "GMAC"])
+def test_the_interval_is_set_and_read_back(case: str, tmp_path: Path) -> None:
+    text, access, device = CASES[case]
+    rig = Rig(**access)
+    settings = Settings("", map_file(tmp_path, text), device)
+    assert at_meter(rig, settings, lambda reader: reader.set_interval(360)) == 360
+    assert rig.side.capture_period_s == 360
+    with pytest.raises(PollError, match="other reason"):
+        at_meter(rig, settings, lambda reader: reader.set_interval(7))
+
+
+@pytest.mark.parametrize("zone", [None, LONDON])
+@pytest.mark.parametrize("says_deviation", [True, False])
+def test_the_clock_is_moved_by_a_small_step(zone: ZoneInfo | None, says_deviation: bool, tmp_path: Path) -> None:
+    """In the form in which the meter says its own time, four minutes slow at first."""
+    offset = ClockOffset(from_=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2027, 1, 1, tzinfo=UTC), offset_s=-240)
+    rig = Rig(SITE, offset, zone=zone or ZoneInfo("UTC"), says_deviation=says_deviation)
+    name = "UTC" if zone is None else zone.key
+    settings = Settings("", map_file(tmp_path, MAP + f'zone = "{name}"\n'))
+
+    def step(step_max_s: float) -> float:
+        return at_meter(rig, settings, lambda reader: reader.set_clock(lambda: rig.now, step_max_s))
+
+    assert [step(60), step(60), step(1000), step(60)] == [-180, -120, 0, 0]
+    assert rig.meter.clock(rig.now) == rig.now
+
+
+def test_a_map_that_lets_nothing_be_set(tmp_path: Path) -> None:
+    rig, settings = Rig(), Settings("", map_file(tmp_path, MAP + "sets = []\n"))
+    with pytest.raises(Unable, match="sets"):
+        at_meter(rig, settings, lambda reader: reader.set_interval(360))
+    with pytest.raises(Unable, match="sets"):
+        at_meter(rig, settings, lambda reader: reader.set_clock(lambda: rig.now, 5))
+
+
+# What went over the line.
+
+
+def traced(rig: Rig, settings: Settings) -> tuple[list[Frame], list[str]]:
+    async def work(reader: Reader) -> tuple[list[Frame], list[str]]:
+        first, last = boundaries(DAY)
+        await reader.read_day(first, last, lambda: rig.now)
+        frames = reader.trace.frames
+        return frames, [reader.describe(frame) for frame in frames]
+
+    return at_meter(rig, settings, work)
+
+
+@pytest.mark.parametrize("link", ["wrapper", "hdlc", "hdlc in segments"])
+def test_the_password_is_not_in_the_trace(link: str, tmp_path: Path) -> None:
+    text, access, _ = CASES["password"]
+    kind = link.partition(" ")[0]
+    octets = 16 if "segments" in link else 500
+    text += f'link = "{kind}"\n' + (f"information = {octets}\n" if kind == "hdlc" else "")
+    rig = Rig(link=kind, **access)
+    frames, words = traced(rig, Settings("", map_file(tmp_path, text), "1/17" if kind == "hdlc" else 1))
+    sent = b"".join(frame.octets for frame in frames if frame.sent)
+    for at in range(6):
+        assert b"12345678"[at : at + 3] not in sent
+    if octets == 500:
+        assert any("AARQ, asks for an association with a password (not shown)" in one for one in words)
+        assert any("GET request, 0-0:1.0.0 attribute 2" in one for one in words)
+        assert any("AARE, accepted" in one for one in words)
+
+
+def test_a_line_that_echoes_does_not_show_the_password_either() -> None:
+    """A serial line's echo, octet by octet."""
+    trace, said = Trace(), b"\x60\x20............12345678...."
+    hidden = Hidden(trace, b"12345678")
+    hidden.sent(said, True)
+    for octet in said + b"answer":
+        hidden.heard(bytes([octet]))
+    hidden.sent(b"next", False)
+    assert [frame.octets for frame in trace.frames] == [
+        said.replace(b"12345678", b"********"),
+        said.replace(b"12345678", b"********") + b"answer",
+        b"next",
+    ]
+
+
+def test_what_is_ciphered_stays_so(tmp_path: Path) -> None:
+    text, access, device = CASES["GMAC"]
+    _, words = traced(Rig(**access), Settings("", map_file(tmp_path, text), device))
+    assert "1 to 1: GET response, ciphered with the global key" in words
+    assert "1 to 1: ACTION request, ciphered with the global key" in words
+    assert KEYS.encryption.hex() not in " ".join(words)
+
+
+@given(st.binary(max_size=80), st.sampled_from(["hdlc", "wrapper"]), st.booleans())
+def test_anything_can_be_described(octets: bytes, link: str, is_ours: bool) -> None:
+    assert described(octets, link, is_ours) or not octets
+    assert message(octets)
