@@ -12,23 +12,27 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from collectors.alarms import CLOCK, KINDS, Alarms, of_clock, of_day
 from collectors.clock import Clock, ClockEnded, Crew, SystemClock, is_synchronised
-from collectors.outbox import Outbox, OutboxError
+from collectors.clock_mover import ClockMover
+from collectors.counters import GatewayCounters
+from collectors.meter_clock import ClockSettings
+from collectors.outbox import Outbox, OutboxError, Told
 from collectors.poll import Polled, make_readers, poll
 from collectors.reader import MeterSettings, Reader
-from collectors.schedule import MeterState, Outcome, Policy, after, next_ask, owed, spread_us
+from collectors.schedule import MeterState, Outcome, Policy, after, asked_within, next_ask, owed, spread_us
+from collectors.store import Store, ToStore
 from collectors.trace import Frame
-from metering.facts import AnyFact, GatewayStatus, PollFailed, Readings
+from metering.facts import Alarm, GatewayStatus, PollFailed, Readings
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 
 log = logging.getLogger(__name__)
-DISK_RETRY_S = 2.0
 HOUR_US = 3600 * SECOND_US
 CANCEL_AGAIN_S = 0.5
 R = TypeVar("R")
@@ -45,6 +49,8 @@ class PollingSettings(Protocol):
     def retry_max_s(self) -> float: ...
     @property
     def backfill_days(self) -> int: ...
+    @property
+    def within_day_s(self) -> float: ...
 
 
 class GatewaySettings(Protocol):
@@ -56,6 +62,8 @@ class GatewaySettings(Protocol):
     def meters(self) -> Sequence[MeterSettings]: ...
     @property
     def polling(self) -> PollingSettings: ...
+    @property
+    def meter_clocks(self) -> ClockSettings: ...
 
 
 Evidence = Callable[[str, date, Sequence[Frame]], None]  # of a meter's Day
@@ -66,24 +74,17 @@ def no_evidence(_meter: str, _gas_day: date, _frames: Sequence[Frame]) -> None:
 
 
 @dataclass
-class GatewayCounters:
-    """What happened since the start, for status and metrics."""
-
-    polls: int = 0
-    failed: int = 0
-    readings: int = 0
-    away: set[str] = field(default_factory=set)
-    disk_refuses: bool = False
-
-
-@dataclass
 class _Meter:
     """One meter at work. `sent` holds how many readings of a partial Day are stored already; `reload`: what is settled is to
-    be read from the outbox."""
+    be read from the outbox. `told`: its alarms; `newest_read`: the newest Day of which there was an answer."""
 
     settings: MeterSettings
     reader: Reader
+    policy: Policy
     offset_us: int
+    clock: ClockMover
+    told: frozenset[Told] = frozenset()
+    newest_read: int = 0
     state: MeterState = field(default_factory=MeterState)
     sent: dict[int, int] = field(default_factory=dict)
     reload: bool = True
@@ -112,20 +113,22 @@ class Gateway:
         self._days = days or GasDays()
         self._since = since
         self._evidence = evidence
-        self._policy = Policy(
-            retry_first_s=polling.retry_first_s,
-            retry_max_s=polling.retry_max_s,
-            slow_s=4 * polling.retry_max_s,
-            backfill_days=polling.backfill_days,
-        )
+        self._clocks = settings.meter_clocks
         self._crew = Crew(clock)
-        self._store = _Store(outbox, self._crew.now, self.counters)
+        self._store = Store(outbox, self._crew.now, self.counters)
         self._stop = asyncio.Event()
         readers = make_readers(settings.meters, polling.timeout_s)
-        self._meters = [
-            _Meter(meter, reader, spread_us(meter.meter_point, self._policy))
-            for meter, reader in zip(settings.meters, readers, strict=True)
-        ]
+        self._meters = [self._at_work(*pair) for pair in zip(settings.meters, readers, strict=True)]
+        equipment: set[tuple[str, str]] = set()  # one with several meters has one clock, which one of them moves
+        for meter in self._meters:
+            if (where := (meter.settings.address, str(meter.settings.device))) in equipment:
+                meter.clock.leave_alone()
+            equipment.add(where)
+
+    def _at_work(self, meter: MeterSettings, reader: Reader) -> _Meter:
+        policy = _policy(self._settings.polling, meter)
+        clock = ClockMover(meter, self._clocks, self._days)
+        return _Meter(meter, reader, policy, spread_us(meter.meter_point, policy), clock)
 
     def stop(self) -> None:
         """End `run` soon: polls under way are given up, what is being written is written."""
@@ -177,11 +180,12 @@ class Gateway:
     def _load(self, meter: _Meter) -> None:
         """What is settled, from the outbox."""
         newest = self._days.day_of(to_us(self._crew.now())) - 1
-        oldest = newest - self._policy.backfill_days
+        oldest = newest - meter.policy.backfill_days
         before = range(oldest, self._since.toordinal()) if self._since else range(0)
         done = self._outbox.done_days(meter.settings.meter, date.fromordinal(oldest))
         settled = frozenset(day.toordinal() for day in done).union(before)
         meter.state = msgspec.structs.replace(meter.state, settled=settled)
+        meter.told = self._outbox.told(meter.settings.meter)
         meter.sent.clear()
         meter.reload = False
 
@@ -190,34 +194,79 @@ class Gateway:
             if meter.reload:
                 self._load(meter)
             now_us = to_us(self._crew.now())
-            ask = next_ask(meter.state, now_us, self._days, self._policy, meter.offset_us)
+            ask = next_ask(meter.state, now_us, self._days, meter.policy, meter.offset_us)
             look_us = self._next_status_us(now_us) + SECOND_US  # by then the meter may owe more
-            await self._crew.wait_until(to_datetime(min(ask.at_us, look_us)))
-            if not meter.reload and ask.at_us <= look_us:
+            step_us = meter.clock.step_us or look_us + 1
+            await self._crew.wait_until(to_datetime(first_us := min(ask.at_us, step_us, look_us)))
+            if meter.reload:
+                continue
+            if first_us == ask.at_us:
                 await self._poll(meter, ask.day)
+            elif first_us == step_us:
+                await self._move_clock(meter)
 
     async def _poll(self, meter: _Meter, day: int) -> None:
         async with meter.reader.lock:
             meter.reader.trace.clear()
-            synchronised = is_synchronised(self._clock)
-            polled = await poll(meter.settings, meter.reader, day, self._days, self._crew.now, synchronised)
+            now_us = to_us(self._crew.now())
+            until_us = _whole_intervals_us(now_us, day, meter.settings.interval_s, self._days)
+            synchronised = self.counters.clock_synchronised = is_synchronised(self._clock)
+            polled = await poll(meter.settings, meter.reader, day, self._days, self._crew.now, synchronised, until_us)
             frames = meter.reader.trace.frames
         if isinstance(polled.fact, Readings):  # before the readings: evidence without them does no harm
             await asyncio.to_thread(self._evidence, meter.settings.meter, date.fromordinal(day), frames)
-        await self._settle(meter, day, polled)
+        await self._settle(meter, day, polled, within=until_us < self._days.end_us(day))
 
-    async def _settle(self, meter: _Meter, day: int, polled: Polled) -> None:
-        """Store what a poll brought, and only then take it as done."""
-        state = after(meter.state, day, polled.outcome, to_us(self._crew.now()), self._days, self._policy)
+    async def _settle(self, meter: _Meter, day: int, polled: Polled, within: bool) -> None:
+        """Store what a poll brought, and only then take it as done. `within`: the Day has not ended, and stays owed."""
+        now_us = to_us(self._crew.now())
+        if within:
+            state = asked_within(meter.state, now_us)
+        else:
+            state = after(meter.state, day, polled.outcome, now_us, self._days, meter.policy)
         is_new = polled.outcome is Outcome.SILENT or polled.readings > meter.sent.get(day, 0)
         done = [(meter.settings.meter, date.fromordinal(one)) for one in sorted(state.settled - meter.state.settled)]
-        if is_new or done:
-            await self._store.put([polled.fact] if is_new else [], done)
-        meter.state = state
+        alarms = self._alarms(meter, day, polled)
+        told = [(meter.settings.meter, alarms.told)] if alarms.told != meter.told else []
+        if is_new or done or told:
+            await self._store.put(ToStore([*([polled.fact] if is_new else []), *alarms.facts], done, told))
+        meter.state, meter.told = state, alarms.told
         meter.sent[day] = max(polled.readings, meter.sent.get(day, 0))
         for settled in meter.sent.keys() & state.settled:
             del meter.sent[settled]
         self._report(meter, day, polled)
+        self._report_alarms(meter, alarms.facts)
+
+    def _alarms(self, meter: _Meter, day: int, polled: Polled) -> Alarms:
+        """What is to be told of the equipment beside its readings, and what is counted of it."""
+        fact, counters = polled.fact, self.counters
+        if not isinstance(fact, Readings):
+            return Alarms((), meter.told)
+        point, serial, now = meter.settings.meter_point, meter.settings.meter, self._crew.now()
+        if day >= meter.newest_read:
+            meter.newest_read = day
+            for kind in KINDS:
+                _keep(counters.reported.setdefault(kind, set()), point, kind in fact.status)
+        at = min(now, to_datetime(self._days.end_us(day)))
+        oldest = self._days.day_of(to_us(now)) - meter.policy.backfill_days - 1
+        found = of_day(point, serial, day, at, fact.status, meter.told, oldest)
+        if fact.clock_offset_s is None:
+            return found
+        meter.clock.was_read(fact.clock_offset_s, to_us(now))
+        clock = of_clock(point, serial, day, now, fact.clock_offset_s, self._clocks.alarm_s, found.told)
+        _keep(counters.clocks_off, point, any(each.kind == CLOCK for each in clock.told))
+        return Alarms(found.facts + clock.facts, clock.told)
+
+    def _report_alarms(self, meter: _Meter, facts: Sequence[Alarm]) -> None:
+        self.counters.alarms += len(facts)
+        for fact in facts:
+            log.warning("%s: meter %s: %s", fact.meter_point, fact.meter, fact.detail or fact.kind)
+
+    async def _move_clock(self, meter: _Meter) -> None:
+        async with meter.reader.lock:
+            meter.reader.trace.clear()
+            if is_synchronised(self._clock):
+                self.counters.clock_steps += await meter.clock.move(meter.reader, self._crew.now)
 
     def _report(self, meter: _Meter, day: int, polled: Polled) -> None:
         """Counts, and a line in the log when a meter goes away and when it is back."""
@@ -233,7 +282,7 @@ class Gateway:
         elif point in counters.away:
             counters.away.discard(point)
             newest = self._days.day_of(to_us(self._crew.now())) - 1
-            left = sum(1 for _ in owed(meter.state, newest, self._policy))
+            left = sum(1 for _ in owed(meter.state, newest, meter.policy))
             log.info("%s: meter %s answers again; %d Days to fetch", point, meter.settings.meter, left)
 
     async def _statuses(self) -> None:
@@ -241,7 +290,7 @@ class Gateway:
         outbox = self._outbox.id
         while True:
             try:
-                await self._store.put([await self._status()], [])
+                await self._store.put(ToStore([await self._status()]))
                 outbox = await self._owe_again(outbox)
             except OutboxError as error:  # the next hour will tell
                 log.error("how the gateway is cannot be told: %s", error)
@@ -267,57 +316,40 @@ class Gateway:
     async def _status(self) -> GatewayStatus:
         backlog = await asyncio.to_thread(self._outbox.backlog)
         given_up = await asyncio.to_thread(self._outbox.given_up)
+        self.counters.clock_synchronised = is_synchronised(self._clock)
         return GatewayStatus(
             gateway=self._settings.gateway,
             backlog=backlog.facts,
             oldest_unsent_at=backlog.oldest_at,
-            clock_synchronised=is_synchronised(self._clock),
+            clock_synchronised=self.counters.clock_synchronised,
             version=_version(),
             given_up=given_up.readings,
             files_set_aside=self._outbox.files_set_aside(),
         )
 
 
-class _Store:
-    """Puts what the tasks have to store, all that waits at a time in one transaction; while the disk refuses, again."""
+def _policy(polling: PollingSettings, meter: MeterSettings) -> Policy:
+    """When this meter is asked. Within the Day only where it does not take long: over a serial line where that is wanted."""
+    within = meter.within_day if meter.within_day is not None else meter.address.startswith("tcp:")
+    return Policy(
+        retry_first_s=polling.retry_first_s,
+        retry_max_s=polling.retry_max_s,
+        slow_s=4 * polling.retry_max_s,
+        backfill_days=polling.backfill_days,
+        within_day_s=polling.within_day_s if within and meter.interval_s <= polling.within_day_s else 0,
+    )
 
-    def __init__(self, outbox: Outbox, now: Callable[[], datetime], counters: GatewayCounters) -> None:
-        self._outbox, self._now, self._counters = outbox, now, counters
-        self._waiting: list[tuple[Sequence[AnyFact], Sequence[tuple[str, date]], asyncio.Future[None]]] = []
-        self._filled = asyncio.Event()
 
-    async def put(self, facts: Sequence[AnyFact], done: Sequence[tuple[str, date]]) -> None:
-        """Return when it is on disk."""
-        stored = asyncio.get_running_loop().create_future()
-        self._waiting.append((facts, done, stored))
-        self._filled.set()
-        await stored
+def _whole_intervals_us(now_us: int, day: int, interval_s: int, days: GasDays) -> int:
+    """Up to when readings of a Day can be had: its end, or while it has not ended the last whole interval."""
+    start_us, end_us = days.start_us(day), days.end_us(day)
+    return min(end_us, now_us - (now_us - start_us) % (interval_s * SECOND_US))
 
-    async def run(self) -> None:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            batch, self._waiting = self._waiting, []
-            await self._write([fact for facts, _, _ in batch for fact in facts], [day for _, days, _ in batch for day in days])
-            for _, _, stored in batch:
-                if not stored.done():
-                    stored.set_result(None)
 
-    async def _write(self, facts: Sequence[AnyFact], done: Sequence[tuple[str, date]]) -> None:
-        counters = self._counters
-        while True:
-            try:
-                await asyncio.to_thread(self._outbox.put, facts, self._now(), done)
-            except OutboxError as error:
-                if not counters.disk_refuses:
-                    log.critical("collecting has stopped: %s", error)
-                counters.disk_refuses = True
-                await asyncio.sleep(DISK_RETRY_S)
-                continue
-            if counters.disk_refuses:
-                log.warning("collecting goes on: the outbox takes facts again")
-            counters.disk_refuses = False
-            return
+def _keep(points: set[str], point: str, holds: bool) -> None:
+    points.discard(point)
+    if holds:
+        points.add(point)
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> list[BaseException | None]:

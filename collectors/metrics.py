@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from collectors.gateway import GatewayCounters
+from collectors.counters import GatewayCounters
 from collectors.mqtt import MqttCounters
 from collectors.outbox import GivenUpSoFar, Outbox, OutboxError
 from collectors.publisher import PublisherCounters

@@ -52,13 +52,20 @@ def make_readers(meters: Iterable[MeterSettings], timeout_s: float) -> list[Read
 
 
 async def poll(
-    meter: MeterSettings, reader: Reader, day: int, days: GasDays, now: Callable[[], datetime], synchronised: bool
+    meter: MeterSettings,
+    reader: Reader,
+    day: int,
+    days: GasDays,
+    now: Callable[[], datetime],
+    synchronised: bool,
+    until_us: int | None = None,
 ) -> Polled:
-    """Read one Gas Day (ordinal) of one meter; hold its line's lock. Does not raise.
+    """Read one Gas Day (ordinal) of one meter, or of a Day that has not ended what there is until `until_us`; hold its
+    line's lock. Does not raise.
 
     `synchronised`: whether `now` is known to be right; else the offset of the meter's clock cannot be told.
     """
-    start, end = to_datetime(days.start_us(day)), to_datetime(days.end_us(day))
+    start, end = to_datetime(days.start_us(day)), to_datetime(until_us or days.end_us(day))
     attempt = 0
     try:
         while True:

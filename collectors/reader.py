@@ -44,6 +44,9 @@ class MeterSettings(Protocol):
     def baud(self) -> int | None: ...
     @property
     def parity(self) -> Literal["none", "even"] | None: ...
+    @property
+    def within_day(self) -> bool | None:
+        """Whether it is asked within the Day too (`polling.within_day_s`); None: over TCP only."""
 
 
 class Answer(NamedTuple):

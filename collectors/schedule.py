@@ -2,7 +2,8 @@
 
 What a meter owes is every ended Day of the last `backfill_days` of which a reading is missing that its log may still come to
 hold. The newest Day goes first: soon after it ended (spread by meter), then with growing pauses, and once more
-shortly before 11:00, until when it counts (M5.2.1); after that at a slow pace. What is left from an outage follows, the
+shortly before 11:00, until when it counts (M5.2.1); after that at a slow pace. A Day that runs is asked for every
+`within_day_s`, once the one before has been (M4.6.1(b)). What is left from an outage follows, the
 newest first, a Day at a time, without getting in the way of the morning. So a dead meter costs a bounded number of polls a
 Day, and polling comes back by itself after any time.
 """
@@ -21,7 +22,8 @@ from metering.gasday import SECOND_US, GasDays
 
 
 class Policy(NamedTuple):
-    """The pauses of polling, in seconds. After 11:00 a failed poll is followed by a pause of `slow_s`."""
+    """The pauses of polling, in seconds. After 11:00 a failed poll is followed by a pause of `slow_s`. `within_day_s`: 0 where
+    a Day is asked for after its end only."""
 
     first_delay_s: int = 120
     spread_s: int = 300
@@ -31,6 +33,7 @@ class Policy(NamedTuple):
     last_call_s: int = 600
     backfill_pause_s: int = 60
     backfill_days: int = 40
+    within_day_s: float = 0
 
 
 class Ask(NamedTuple):
@@ -57,11 +60,13 @@ class Deferred(NamedTuple):
 
 
 class MeterState(msgspec.Struct, frozen=True, kw_only=True):
-    """What one meter owes and how the last polls went. `settled` holds the Days that are not owed."""
+    """What one meter owes and how the last polls went. `settled` holds the Days that are not owed; `within_us`: when a Day
+    was last asked for before its end."""
 
     settled: frozenset[int] = frozenset()
     deferred: dict[int, Deferred] = {}
     last_us: int | None = None
+    within_us: int = 0
     morning: int = 0  # the newest ended Day when last asked
     silent: int = 0  # polls without an answer, since the last answer or the morning's first
 
@@ -83,7 +88,7 @@ def next_ask(state: MeterState, now_us: int, days: GasDays, policy: Policy, offs
     """The next poll of this meter; `at_us` may be past. `offset_us` is the meter's `spread_us`."""
     newest = days.day_of(now_us) - 1
     coming = next(day for day in itertools.count(newest + 1) if day not in state.settled)  # a clock may have gone back
-    asks = [Ask(days.end_us(coming) + offset_us, coming)]
+    asks = [Ask(days.end_us(coming) + offset_us, coming), *_within(state, now_us, newest, days, policy, offset_us)]
     first_us = days.end_us(newest) + offset_us
     older_silent = False
     for day in owed(state, newest, policy):
@@ -92,7 +97,20 @@ def next_ask(state: MeterState, now_us: int, days: GasDays, policy: Policy, offs
             older_silent = bool(state.silent)
         elif not older_silent:
             asks.append(Ask(_older_at_us(state, day, newest, first_us, policy), day))
-    return min(asks, key=lambda ask: (ask.at_us, ask.day in state.deferred, -ask.day))
+    return min(asks, key=lambda ask: (ask.at_us, ask.day > newest, ask.day in state.deferred, -ask.day))
+
+
+def _within(state: MeterState, now_us: int, newest: int, days: GasDays, policy: Policy, offset_us: int) -> Iterator[Ask]:
+    """The Day that runs, every `within_day_s` from its start on; not before the last Day was asked for, nor while the meter
+    is silent."""
+    if not policy.within_day_s or state.silent or not (newest in state.settled or newest in state.deferred):
+        return
+    first_us, step_us = days.start_us(newest + 1) + offset_us, _us(policy.within_day_s)
+    turn = max(0, now_us - first_us) // step_us
+    if turn == 0 or state.within_us >= first_us + turn * step_us:
+        turn += 1
+    if (at_us := first_us + turn * step_us) < days.end_us(newest + 1):
+        yield Ask(at_us, newest + 1)
 
 
 def _older_at_us(state: MeterState, day: int, newest: int, first_us: int, policy: Policy) -> int:
@@ -141,6 +159,11 @@ def after(state: MeterState, day: int, outcome: Outcome, now_us: int, days: GasD
     settled = frozenset(old for old in state.settled if old >= oldest).union(more)
     deferred = {other: seen for other, seen in state.deferred.items() if other >= oldest and other not in settled}
     return msgspec.structs.replace(asked, settled=settled, deferred=deferred)
+
+
+def asked_within(state: MeterState, now_us: int) -> MeterState:
+    """The state after a poll for a Day that has not ended, whatever it brought."""
+    return msgspec.structs.replace(state, within_us=now_us)
 
 
 def _us(seconds: float) -> int:

@@ -130,16 +130,30 @@ class InfluxConfig(Table, frozen=True, kw_only=True):
 
 
 class PollingConfig(Table, frozen=True, kw_only=True):
-    """When meters are asked. A poll that fails is tried again after `retry_first_s`, then twice as long each time."""
+    """When meters are asked. A poll that fails is tried again after `retry_first_s`, then twice as long each time.
+
+    A Day that runs is asked for every `within_day_s` (M4.6.1(b)), 0: never; over serial lines only where a meter has
+    `within_day = true`.
+    """
 
     timeout_s: Seconds = 10.0
     retry_first_s: Seconds = 60.0
     retry_max_s: Seconds = 1800.0
     backfill_days: Annotated[int, Meta(ge=0, le=400)] = 40
+    within_day_s: Annotated[float, Meta(ge=0, le=86_400)] = 14_400.0
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.retry_max_s < self.retry_first_s:
             yield "retry_max_s", f"found {self.retry_max_s}; allowed: `retry_first_s` ({self.retry_first_s}) or more"
+
+
+class MeterClocksConfig(Table, frozen=True, kw_only=True):
+    """What is done about meters' clocks: an alarm where one is more than `alarm_s` off; and, with `set`, a step of at most
+    `step_max_s` towards the right time, one in each interval, never near a boundary."""
+
+    set: bool = False
+    step_max_s: Annotated[float, Meta(ge=1, le=60)] = 20.0
+    alarm_s: Annotated[float, Meta(ge=5, le=3600)] = 60.0
 
 
 class LoggerConfig(Table, frozen=True, kw_only=True):
@@ -197,6 +211,12 @@ class OutboxConfig(Table, frozen=True, kw_only=True):
         return Cap(max_bytes=self.max_bytes, max_hours=self.max_hours)
 
 
+class EvidenceConfig(Table, frozen=True, kw_only=True):
+    """How much is kept of the octets that went over meters' lines, in bytes on the gateway's disk; 0: nothing."""
+
+    max_bytes: Annotated[int, Meta(ge=0)] = 200_000_000
+
+
 class GatewayConfig(Table, frozen=True, kw_only=True):
     """A site gateway: its meters, where it keeps what they say, and the Kafka that it sends it to.
 
@@ -209,9 +229,26 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     meters: tuple[MeterConfig, ...] = ()
     mqtt: MqttConfig | None = None
     polling: PollingConfig = PollingConfig()
+    meter_clocks: MeterClocksConfig = MeterClocksConfig()
     outbox: OutboxConfig = OutboxConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
     clock: str = "system"
     rules: Path | None = None
+
+    @property
+    def evidence_file(self) -> Path:
+        """Where the evidence is."""
+        return self.state_dir / "evidence.sqlite"
+
+    @property
+    def orders_folder(self) -> Path:
+        """Where orders to the gateway are left, for while it runs."""
+        return self.state_dir / "orders"
+
+    @property
+    def outbox_file(self) -> Path:
+        """Where the outbox is."""
+        return self.state_dir / "outbox.sqlite"
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.gateway in RESERVED_GATEWAYS:

@@ -21,7 +21,7 @@ from metering.facts import Name
 
 Seconds = Annotated[float, Meta(gt=0)]
 Mistakes = Iterator[tuple[str, str]]
-V = TypeVar("V", str, tuple[str, str])
+V = TypeVar("V", str, tuple[str, str, str])
 _DEVICE_ADDRESS = re.compile(r"[A-Za-z0-9 ]{0,32}")
 
 
@@ -31,7 +31,8 @@ class MeterConfig(Table, frozen=True, kw_only=True):
     `address` is `tcp://host:port` (Modbus, DLMS) or `serial:/dev/ttyUSB0` (IEC 62056-21, DLMS); what shares an address is
     asked one after the other. `device` is the Modbus unit (0 to 255), the IEC 62056-21 device address (empty: any), or the
     DLMS server (`1`, `1/17`). `map` names a register map (Modbus), a profile map or a DLMS map, or is the path of a file of
-    one's own.
+    one's own. One item of equipment with several meters (M4.1.4) has a table for each meter: the same address and device,
+    and for each a map of its own, which says where its registers or channels are.
     """
 
     meter_point: Name
@@ -44,6 +45,7 @@ class MeterConfig(Table, frozen=True, kw_only=True):
     timeout_s: Seconds | None = None
     baud: Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] | None = None
     parity: Literal["none", "even"] | None = None
+    within_day: bool | None = None
 
     def mistakes(self) -> Mistakes:
         if self.protocol == "modbus":
@@ -70,8 +72,8 @@ def together(meters: Sequence[MeterConfig], others: Sequence[Named] = ()) -> Mis
         names = [str(getattr(meter, field)) for meter in (*meters, *others)]
         for name in _more_than_once(names):
             yield "meters", f'two meters {what} "{name}"; allowed: one each'
-    for address, device in _more_than_once([(meter.address, str(meter.device)) for meter in meters]):
-        yield "meters", f'two meters at "{address}" with the device "{device}"; allowed: one each'
+    for address, device, map_ in _more_than_once([(meter.address, str(meter.device), meter.map or "") for meter in meters]):
+        yield "meters", f'two meters at "{address}" with the device "{device}" and the map "{map_}"; allowed: one each'
     for address in sorted({meter.address for meter in meters}):
         if len({meter.parity or "even" for meter in meters if meter.address == address}) > 1:
             yield "meters", f'meters at "{address}" with different `parity`; allowed: one for a line'

@@ -50,6 +50,7 @@ class ServedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     timeout_s: float | None = None
     baud: int | None = None
     parity: Literal["none", "even"] | None = None
+    within_day: bool | None = None
 
 
 class ServedPolling(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +60,15 @@ class ServedPolling(msgspec.Struct, frozen=True, kw_only=True):
     retry_first_s: float = 3600.0
     retry_max_s: float = 10800.0
     backfill_days: int = 40
+    within_day_s: float = 0
+
+
+class ServedClocks(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway does about the clocks of served meters: nothing, but say when they are far off."""
+
+    set: bool = False
+    step_max_s: float = 20.0
+    alarm_s: float = 60.0
 
 
 class ServedGateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,11 +77,13 @@ class ServedGateway(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     meters: tuple[ServedMeter, ...]
     polling: ServedPolling = ServedPolling()
+    meter_clocks: ServedClocks = ServedClocks()
 
     def toml(self) -> str:
         """As tables of a gateway's configuration file."""
         polling = "[polling]\n" + _lines(msgspec.to_builtins(self.polling))
-        return "\n".join([polling, *("[[meters]]\n" + _lines(msgspec.to_builtins(meter)) for meter in self.meters)])
+        clocks = "[meter_clocks]\n" + _lines(msgspec.to_builtins(self.meter_clocks))
+        return "\n".join([polling, clocks, *("[[meters]]\n" + _lines(msgspec.to_builtins(meter)) for meter in self.meters)])
 
 
 class Service:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
+from collectors.counters import GatewayCounters
 from collectors.frames import Route, pack
-from collectors.gateway import Gateway, GatewayCounters
+from collectors.gateway import Gateway
 from collectors.outbox import Outbox
 from dailyread.progress import Progress
 from dailyread.report.compare import compare
