@@ -136,7 +136,7 @@ def _statements(script: str) -> list[str]:
 def hold(path: Path) -> IO[bytes]:
     """The lock that one process has at a time; it ends with the process."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         held = path.open("ab")
     except OSError as error:
         raise OutboxError(f"{path}: {error.strerror}") from error
@@ -146,6 +146,19 @@ def hold(path: Path) -> IO[bytes]:
         held.close()
         raise OutboxError(f"{path}: another process uses this outbox") from error
     return held
+
+
+def _make_folder(folder: Path) -> None:
+    """Where it is missing, so that it is still there after a power cut: SQLite syncs the folder itself, not those above."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    above = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
 
 
 def is_damage(error: sqlite3.Error) -> bool:
