@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from collectors.alarms import KINDS
 from collectors.counters import GatewayCounters
 from collectors.mqtt import MqttCounters
 from collectors.outbox import GivenUpSoFar, Outbox, OutboxError
@@ -28,6 +29,21 @@ METRICS = (
     Metric("dailyread_collect_readings_total", "counter", "Readings that polls and loggers brought.", ""),
     Metric("dailyread_collect_meters_away", "gauge", "Meters whose last poll brought no usable answer.",
            "Above 0 at 10:00: somebody has an hour to read them on site. The log says which."),
+    Metric("dailyread_collect_alarms_total", "counter", "Alarms told: of equipment, and of meters' clocks.",
+           "The `alarm` facts and the log say of which meters."),
+    Metric("dailyread_collect_meters_tamper", "gauge", "Meters whose newest Day is marked as tampered with.",
+           "Somebody goes there. The readings count; the rules and people judge them."),
+    Metric("dailyread_collect_meters_battery_low", "gauge", "Meters whose newest Day is marked with a low battery.",
+           "Change it before the log is lost with it."),
+    Metric("dailyread_collect_meters_reed_switch", "gauge", "Meters whose newest Day is marked with a bad reed switch.",
+           "The pulses may be wrong: have it repaired, and see `dailyread explain`."),
+    Metric("dailyread_collect_meters_bypass_open", "gauge", "Meters whose newest Day is marked with an open by-pass.",
+           "Gas may pass unmetered: enter what is known of it (`bypass_used`)."),
+    Metric("dailyread_collect_clocks_off", "gauge", "Meters whose clock is further off than `meter_clocks.alarm_s`.",
+           "With `meter_clocks.set` it is moved slowly; otherwise somebody sets it."),
+    Metric("dailyread_collect_clock_steps_total", "counter", "Steps by which meters' clocks were moved.", ""),
+    Metric("dailyread_collect_clock_unsynchronised", "gauge", "1 while the gateway's own clock is not synchronised.",
+           "See to NTP. Meanwhile no meter's clock is judged or moved."),
     Metric("dailyread_collect_disk_full", "gauge", "1 while the outbox cannot be written: collecting has stopped.",
            "Make room on the disk; it goes on by itself."),
     Metric("dailyread_collect_facts_waiting", "gauge", "Facts on disk that Kafka has not acknowledged; -1: unknown.",
@@ -63,6 +79,11 @@ def values(
         "dailyread_collect_polls_failed_total": gateway.failed,
         "dailyread_collect_readings_total": gateway.readings + mqtt.readings,
         "dailyread_collect_meters_away": len(gateway.away),
+        "dailyread_collect_alarms_total": gateway.alarms,
+        **{f"dailyread_collect_meters_{kind}": len(gateway.reported.get(kind, ())) for kind in KINDS},
+        "dailyread_collect_clocks_off": len(gateway.clocks_off),
+        "dailyread_collect_clock_steps_total": gateway.clock_steps,
+        "dailyread_collect_clock_unsynchronised": int(not gateway.clock_synchronised),
         "dailyread_collect_disk_full": int(gateway.disk_refuses or mqtt.disk_refuses),
         "dailyread_collect_facts_acknowledged_total": publisher.facts_acknowledged,
         "dailyread_collect_kafka_away": int(publisher.away),
