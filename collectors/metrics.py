@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from collectors.alarms import KINDS
 from collectors.counters import GatewayCounters
+from collectors.evidence import EvidenceCounters
 from collectors.mqtt import MqttCounters
 from collectors.outbox import GivenUpSoFar, Outbox, OutboxError
 from collectors.publisher import PublisherCounters
@@ -66,14 +67,23 @@ METRICS = (
            "The log, and `poll_failed` facts with a reason that begins with `pushed`, say of which logger and why."),
     Metric("dailyread_collect_mqtt_loggers_offline", "gauge", "Loggers that say they are offline, or whose last will does.",
            "The log says which."),
+    Metric("dailyread_collect_evidence_bytes", "gauge", "Octets of polls kept as evidence, as they are on disk.", ""),
+    Metric("dailyread_collect_evidence_gone_total", "counter", "Polls whose evidence made room for newer evidence.",
+           "Sooner than you want it: raise `[evidence] max_bytes`."),
+    Metric("dailyread_collect_evidence_not_kept_total", "counter", "Polls of which no evidence could be kept.",
+           "The log says why; readings are not concerned. Mostly the disk is nearly full."),
 )  # fmt: skip
 
 
 def values(
-    gateway: GatewayCounters, publisher: PublisherCounters, outbox: Outbox, mqtt: MqttCounters | None = None
+    gateway: GatewayCounters,
+    publisher: PublisherCounters,
+    outbox: Outbox,
+    mqtt: MqttCounters | None = None,
+    evidence: EvidenceCounters | None = None,
 ) -> dict[str, int]:
-    """What each metric is now; without loggers, theirs are 0."""
-    mqtt = mqtt or MqttCounters()
+    """What each metric is now; without loggers, or evidence, theirs are 0."""
+    mqtt, evidence = mqtt or MqttCounters(), evidence or EvidenceCounters()
     return _of_outbox(outbox) | {
         "dailyread_collect_polls_total": gateway.polls,
         "dailyread_collect_polls_failed_total": gateway.failed,
@@ -91,6 +101,9 @@ def values(
         "dailyread_collect_mqtt_messages_total": mqtt.messages,
         "dailyread_collect_mqtt_rejected_total": mqtt.rejected,
         "dailyread_collect_mqtt_loggers_offline": len(mqtt.offline),
+        "dailyread_collect_evidence_bytes": evidence.bytes,
+        "dailyread_collect_evidence_gone_total": evidence.gone,
+        "dailyread_collect_evidence_not_kept_total": evidence.not_kept,
     }
 
 

@@ -65,7 +65,8 @@ class LoggerSettings(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Broker:
-    """Where the broker is, who we are to it, and where topics begin. `tls`: verify it, and show our certificate, if any."""
+    """Where the broker is, who we are to it, and where topics begin. `tls`: verify it, and show our certificate, if any.
+    `password` is asked for each connection, for it may change."""
 
     host: str
     port: int
@@ -73,7 +74,7 @@ class Broker:
     prefix: str = "dailyread"
     tls: ssl.SSLContext | None = None
     user: str | None = None
-    password: str | None = None
+    password: Callable[[], str | None] = lambda: None
     keepalive_s: int = 60
 
 
@@ -100,8 +101,15 @@ class _Asked:
     timer: threading.Timer
 
 
+def no_order(meter: str, _interval_s: int) -> None:
+    """Of a gateway that polls no meter."""
+    raise KeyError(meter)
+
+
 class MqttCollector:
-    """Takes what the loggers push until `stop`. `confirm_s`: how long a logger has to confirm an interval."""
+    """Takes what the loggers push until `stop`. `confirm_s`: how long a logger has to confirm an interval. `order` takes the
+    serial number of a meter that is polled, and the interval (s) that its equipment is to record at; KeyError where there is
+    no such meter."""
 
     def __init__(
         self,
@@ -114,10 +122,11 @@ class MqttCollector:
         days: GasDays | None = None,
         confirm_s: float = 86_400.0,
         look_s: float = LOOK_S,
+        order: Callable[[str, int], None] = no_order,
     ) -> None:
         self.counters = MqttCounters()
         self._broker, self._outbox, self._now, self._days = broker, outbox, now, days or GasDays()
-        self._confirm_s = confirm_s
+        self._confirm_s, self._order = confirm_s, order
         self._points = {(each.logger, each.meter): each.meter_point for each in loggers}
         self._loggers = {each.logger for each in loggers}
         self._root = f"{broker.prefix}/gateways/{gateway}"
@@ -176,8 +185,7 @@ class MqttCollector:
         )
         if broker.tls is not None:
             client.tls_set_context(broker.tls)
-        if broker.user is not None:
-            client.username_pw_set(broker.user, broker.password)
+        client.on_pre_connect = self._on_pre_connect
         client.will_set(f"{self._root}/state", "offline", qos=1, retain=True)
         client.suppress_exceptions = True  # else one would end the receiving thread; what is not acknowledged comes again
         client.reconnect_delay_set(RECONNECT_S, RECONNECT_S_MAX)
@@ -188,6 +196,10 @@ class MqttCollector:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         return client
+
+    def _on_pre_connect(self, client: Client, _data: Any) -> None:
+        if self._broker.user is not None:
+            client.username_pw_set(self._broker.user, self._broker.password())
 
     def _on_connect(
         self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
@@ -315,10 +327,16 @@ class MqttCollector:
     # Intervals.
 
     def _asked_for(self, request: IntervalRequest) -> None:
+        if (request.logger is None) == (request.meter is None):
+            raise BadPayload("logger: give either `logger` or `meter`, one of the two")
         try:
-            self.set_interval(request.logger, request.interval_s)
-        except KeyError:
-            raise BadPayload(f'no logger "{request.logger}" in the configuration') from None
+            if request.logger is not None:
+                self.set_interval(request.logger, request.interval_s)
+            if request.meter is not None:
+                self._order(request.meter, request.interval_s)
+        except KeyError as error:
+            kind = "logger" if request.meter is None else "meter that is polled"
+            raise BadPayload(f'no {kind} "{error.args[0]}" in the configuration') from None
 
     def _confirmed(self, logger: str, confirmation: Confirmation) -> list[AnyFact]:
         with self._lock:

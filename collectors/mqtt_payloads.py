@@ -79,9 +79,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class IntervalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Somebody asks the gateway to set the interval of a logger."""
+    """Somebody asks the gateway to set the interval of a logger, or of the equipment of a meter that is polled (its serial
+    number)."""
 
-    logger: Text
+    logger: Text | None = None
+    meter: Text | None = None
     interval_s: Annotated[int, Meta(ge=INTERVAL_S_MIN, le=86_400)]
 
 

@@ -19,7 +19,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from collectors.publisher import PRODUCER_OPTIONS
 from dailyread.config import KafkaConfig
 from dailyread.kafka_trouble import NotReached, listen, told_why
-from dailyread.tls import client_context
+from dailyread.tls import FreshContext
 
 TopicRole = Literal["facts", "broadcast", "ledger", "dead_letter"]
 ROLES: tuple[TopicRole, ...] = ("facts", "broadcast", "ledger", "dead_letter")
@@ -108,7 +108,7 @@ def client_options(config: KafkaConfig) -> dict[str, Any]:
         "reconnect_backoff_max_ms": 1_000,
     }
     if config.tls:
-        options["ssl_context"] = client_context(config.ca_file, config.certificate_file, config.key_file, config.key_password)
+        options["ssl_context"] = FreshContext.of(config.ca_file, config.certificate_file, config.key_file, config.key_password)
     if config.sasl is not None and config.sasl.password is not None:
         options["sasl_mechanism"] = config.sasl.mechanism
         options["sasl_plain_username"] = config.sasl.user

