@@ -1,7 +1,7 @@
 """IEC 62056-21 as the reading device speaks it: bytes in, events out; no port, no clock.
 
-Modes A, B and C: sign-on, identification, option select, data readout, programming mode with password, reads and partial
-blocks. The rules of this file:
+Modes A, B and C: sign-on, identification, option select, data readout, programming mode with password, reads, partial blocks
+and writes; mode E as far as HDLC takes over. The rules of this file:
 
 - `send(event)` gives the bytes of what we say; `receive_data` takes what came in; `next_event` gives one event, or
   `NEED_DATA`, or raises a `RemoteError`. After a `RemoteError` the bytes at fault are gone, the state is as before, and the
@@ -37,6 +37,7 @@ from collectors.iec62056_21_messages import (
     Challenge,
     Continue,
     Ended,
+    HdlcFollows,
     Heard,
     Identification,
     NeedData,
@@ -47,7 +48,9 @@ from collectors.iec62056_21_messages import (
     Refused,
     Said,
     Select,
+    SelectHdlc,
     SignOn,
+    Write,
     bcc,
     encode,
 )  # fmt: skip
@@ -91,8 +94,10 @@ class State(Enum):
     CALLED = auto()  # sign-on sent
     IDENTIFIED = auto()  # the meter said who it is (mode C)
     SELECTED = auto()  # option chosen; in modes A and B, where there is none to choose, identified
+    CHANGING = auto()  # HDLC chosen (mode E), not yet confirmed
     READY = auto()  # programming mode; it is our turn
     PROVING = auto()  # password sent
+    WRITING = auto()  # write command sent
     ASKED = auto()  # read command sent
     MORE = auto()  # a partial block received; the next waits for us
 
@@ -105,7 +110,8 @@ TABLE: dict[State, dict[type[Said] | type[Heard], State]] = {
         SignOn: State.CALLED,
         Break: State.IDLE,
     },
-    State.IDENTIFIED: {Select: State.SELECTED, Break: State.IDLE},
+    State.IDENTIFIED: {Select: State.SELECTED, SelectHdlc: State.CHANGING, Break: State.IDLE},
+    State.CHANGING: {HdlcFollows: State.IDLE, Break: State.IDLE},
     State.SELECTED: {
         Challenge: State.READY,
         Answer: State.IDLE,
@@ -113,7 +119,7 @@ TABLE: dict[State, dict[type[Said] | type[Heard], State]] = {
         Again: State.SELECTED,
         Break: State.IDLE,
     },
-    State.READY: {Password: State.PROVING, Read: State.ASKED, Ended: State.IDLE, Break: State.IDLE},
+    State.READY: {Password: State.PROVING, Read: State.ASKED, Write: State.WRITING, Ended: State.IDLE, Break: State.IDLE},
     State.PROVING: {
         Accepted: State.READY,
         Refused: State.READY,
@@ -121,6 +127,15 @@ TABLE: dict[State, dict[type[Said] | type[Heard], State]] = {
         Ended: State.IDLE,
         Again: State.PROVING,
         Password: State.PROVING,
+        Break: State.IDLE,
+    },
+    State.WRITING: {
+        Accepted: State.READY,
+        Refused: State.READY,
+        AskedAgain: State.READY,
+        Ended: State.IDLE,
+        Again: State.WRITING,
+        Write: State.WRITING,
         Break: State.IDLE,
     },
     State.ASKED: {
@@ -137,10 +152,11 @@ TABLE: dict[State, dict[type[Said] | type[Heard], State]] = {
 }
 
 _FRAME_STARTS: dict[type[Said] | type[Heard], bytes] = {
-    Identification: b"/", Challenge: SOH, Ended: SOH, Accepted: ACK, AskedAgain: NAK,
-    Answer: STX, PartAnswer: STX, Refused: STX,
+    Identification: b"/", Challenge: SOH, Ended: SOH, Accepted: ACK, HdlcFollows: ACK,
+    AskedAgain: NAK, Answer: STX, PartAnswer: STX, Refused: STX,
 }  # fmt: skip
-_IDENTIFICATION = re.compile(r"/([A-Za-z]{2}[A-Za-z])([0-9A-Za-z])([^/!\r\n]{0,56})\r\n")
+_IDENTIFICATION = re.compile(r"/([A-Za-z]{2}[A-Za-z])([^/!\r\n])([^/!\r\n]{0,56})\r\n")
+_HDLC_FOLLOWS = re.compile(rb"\x062[0-6]2\r\n")
 _REFUSAL = re.compile(r"[^(]*\((ER[^)]*|#[^)]*)\)\s*", re.IGNORECASE)
 _CONTROLS_IN_TEXT = frozenset(CRLF)
 
@@ -226,6 +242,8 @@ class Client:
         first = self._buffer[:1]
         if first == b"/":
             return self._take_identification()
+        if HdlcFollows in TABLE[self.state]:
+            return self._take_confirmation()
         if first in (ACK, NAK):
             self._drop(1)
             return Accepted() if first == ACK else AskedAgain()
@@ -240,10 +258,20 @@ class Client:
             return NEED_DATA
         line = self._drop(end + 2)
         found = _IDENTIFICATION.fullmatch(line.decode("ascii", "replace"))
-        if found is None or not found[3].isprintable():
+        if found is None or not (found[2] + found[3]).isprintable():
             raise Malformed("an identification that is none")
         kind = Identification if found[2] in BAUD_MODE_C else ReadoutFollows
         return kind(*found.groups())
+
+    def _take_confirmation(self) -> Heard | NeedData:
+        end = self._buffer.find(CRLF)
+        if end < 0 and len(self._buffer) < 6:
+            return NEED_DATA
+        found = _HDLC_FOLLOWS.match(self._buffer)
+        if found is None:
+            self._drop(1)
+            raise Malformed("a confirmation of HDLC that is none")
+        return HdlcFollows(chr(self._drop(found.end())[2]))
 
     def _take_frame(self) -> Heard | NeedData:
         """SOH or STX, text, ETX or EOT, BCC. A byte that no text holds ends it there, and what follows is read afresh."""

@@ -57,6 +57,10 @@ class MeterTime:
         local = instant.astimezone(self.zone)
         return ("1" if local.dst() else "0") + local.strftime("%y%m%d%H%M")
 
+    def shown(self, instant: datetime) -> datetime:
+        """What the meter's clock and calendar show at an instant, without zone."""
+        return instant.astimezone(UTC if self.keeps == "utc" else self.zone).replace(tzinfo=None)
+
     def instants(self, season: str, local: datetime) -> tuple[datetime, ...]:
         """The instants that a time may mean, in order: one, or without S two in the hour that comes twice in autumn."""
         if season == "2" or (not season and self.keeps == "utc"):
@@ -165,6 +169,14 @@ def _is_m3(unit: str) -> bool:
 def _m3(text: str) -> Decimal | None:
     """A value. An empty one, or one of dashes, is missing."""
     return decimal(text) if text.strip("-") else None
+
+
+def m3_with_unit(text: str) -> Decimal | None:
+    """A value with its unit behind it, or without; Malformed where that is another than m³."""
+    value, _, unit = text.partition("*")
+    if unit and not _is_m3(unit):
+        raise Malformed(f"value {text[:32]!r} is not in m³")
+    return _m3(value)
 
 
 def decimal(text: str) -> Decimal:

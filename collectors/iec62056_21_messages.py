@@ -1,6 +1,7 @@
 """IEC 62056-21's messages as the reading device says and hears them, and the bytes of what it says.
 
-Mode C, and the readouts of modes A and B. A frame is SOH or STX, text, ETX (or EOT: more follows), block check character.
+Mode C, the readouts of modes A and B, and how mode E opens. A frame is SOH or STX, text, ETX (or EOT: more follows), block
+check character.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ SOH, STX, ETX, EOT, ACK, NAK = b"\x01", b"\x02", b"\x03", b"\x04", b"\x06", b"\x
 CRLF = b"\r\n"
 BAUD_MODE_C = {"0": 300, "1": 600, "2": 1200, "3": 2400, "4": 4800, "5": 9600, "6": 19200}
 BAUD_MODE_B = {"A": 600, "B": 1200, "C": 2400, "D": 4800, "E": 9600, "F": 19200}
+WAKE_UP = bytes(66)  # to meters on a battery, before the sign-on: 2.1 to 2.3 s of NUL at 300 Bd (annex B)
 
 
 # What we say.
@@ -36,23 +38,41 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectHdlc:
+    """Go on at this baud character by HDLC (mode E)."""
+
+    baud_character: str
+
+
+@dataclass(frozen=True, slots=True)
 class Password:
-    """P1 (or P2) with the password."""
+    """P1 (or P2) with the password; or W1 of it to the register `lock`, by which some makes let in."""
 
     text: str
     level: Literal[1, 2] = 1
+    lock: str = ""
 
     def __repr__(self) -> str:
-        return f"Password(level={self.level})"
+        return f"Password(level={self.level}, lock={self.lock!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """R5 of a data set by its code, or R6: in partial blocks."""
+    """R5 of a data set by its code, or R6: in partial blocks; without `formatted` R1 and R3."""
 
     code: str
     argument: str = ""
     partial: bool = False
+    formatted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """W5 of a data set by its code; without `formatted` W1."""
+
+    code: str
+    value: str
+    formatted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +109,11 @@ class _Identity:
         """Whether the meter reacts within 20 ms, and not 200 ms."""
         return self.manufacturer[2].islower()
 
+    @property
+    def has_hdlc(self) -> bool:
+        """Whether the meter speaks HDLC too (mode E)."""
+        return self.text.startswith("\\2")
+
 
 @dataclass(frozen=True, slots=True)
 class Identification(_Identity):
@@ -101,6 +126,13 @@ class ReadoutFollows(_Identity):
 
 
 @dataclass(frozen=True, slots=True)
+class HdlcFollows:
+    """The meter confirms: from now on HDLC, 8 bits without parity, at this baud character, and nothing of this protocol."""
+
+    baud_character: str
+
+
+@dataclass(frozen=True, slots=True)
 class Challenge:
     """P0: programming mode is open; the operand of the password, often the serial number."""
 
@@ -109,7 +141,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """ACK: the password is right."""
+    """ACK: the password is right, what was written is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +182,10 @@ class NeedData(Enum):
 
 
 NEED_DATA: Final = NeedData.NEED_DATA
-Said: TypeAlias = SignOn | Select | Password | Read | Continue | Again | Break
-Heard: TypeAlias = Identification | ReadoutFollows | Challenge | Accepted | Refused | AskedAgain | Answer | PartAnswer | Ended
+Said: TypeAlias = SignOn | Select | SelectHdlc | Password | Read | Write | Continue | Again | Break
+Heard: TypeAlias = (
+    Identification | ReadoutFollows | HdlcFollows | Challenge | Accepted | Refused | AskedAgain | Answer | PartAnswer | Ended
+)
 
 
 def bcc(covered: bytes) -> int:
@@ -171,10 +205,16 @@ def encode(event: Said) -> bytes:
             return f"/?{address}!\r\n".encode("ascii")
         case Select(mode, baud_character):
             return f"\x060{baud_character}{'1' if mode == 'programming' else '0'}\r\n".encode("ascii")
-        case Password(text, level):
-            return framed(SOH, f"P{level}\x02({text})".encode("ascii"))
-        case Read(code, argument, partial):
-            return framed(SOH, f"R{6 if partial else 5}\x02{code}({argument})".encode("ascii"))
+        case SelectHdlc(baud_character):
+            return f"\x062{baud_character}2\r\n".encode("ascii")
+        case Password(text, level, lock):
+            command = f"W1\x02{lock}" if lock else f"P{level}\x02"
+            return framed(SOH, f"{command}({text})".encode("ascii"))
+        case Read(code, argument, partial, formatted):
+            kind = 1 + 2 * partial if not formatted else 5 + partial
+            return framed(SOH, f"R{kind}\x02{code}({argument})".encode("ascii"))
+        case Write(code, value, formatted):
+            return framed(SOH, f"W{5 if formatted else 1}\x02{code}({value})".encode("ascii"))
         case Continue():
             return ACK
         case Again():

@@ -1,26 +1,33 @@
-"""A meter on a serial line, read by IEC 62056-21, as the gateway polls it: settings to session, session to answer."""
+"""A meter read by IEC 62056-21, as the gateway polls it: settings and map to session, session to answer."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from collectors.iec62056_21_clock import set_clock, set_interval
 from collectors.iec62056_21_data import MeterTime
-from collectors.iec62056_21_poll import Iec62056Meter, Timing, read_day
+from collectors.iec62056_21_describe import described
+from collectors.iec62056_21_poll import read_day
+from collectors.iec62056_21_session import Iec62056Meter, Session, Timing, in_session
 from collectors.profile_maps import profile_map
 from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
-from collectors.serial_port import SerialLine
+from collectors.serial_port import CharacterLine, SerialLine, TcpSerialLine
 from collectors.trace import Frame, Trace
+
+_T = TypeVar("_T")
 
 
 class IecReader:
     """One meter on a line. A session asks again by itself what is answered badly, so a poll that fails has failed."""
 
-    def __init__(self, line: SerialLine, meter: Iec62056Meter, timing: Timing) -> None:
+    def __init__(self, line: CharacterLine, meter: Iec62056Meter, timing: Timing) -> None:
         self.line, self.meter, self.timing = line, meter, timing
 
     @property
@@ -35,37 +42,52 @@ class IecReader:
 
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
         """As `Reader.read_day`."""
-        try:
-            return Answer(await read_day(self.line, self.meter, start, end, now, self.timing), None)
-        except PollError as error:
-            raise Unanswered(error.site, error.cause) from error
+        return Answer(await self._done(read_day(self.line, self.meter, start, end, now, self.timing)), None)
 
     async def set_interval(self, interval_s: int) -> int:
         """As `Reader.set_interval`."""
-        raise Unable(self.meter.site, "its map does not say how the interval is set")
+        if self.meter.interval_code is None:
+            raise Unable(self.meter.site, "its map has no `interval_code`, the register of the recording interval")
+        return await self._in_session(lambda session: set_interval(session, interval_s))
 
     async def set_clock(self, now: Callable[[], datetime], step_max_s: float) -> float:
         """As `Reader.set_clock`."""
-        raise Unable(self.meter.site, "its map does not say how the clock is set")
+        if not self.meter.clock_may_be_set:
+            raise Unable(self.meter.site, "its map does not have `clock_may_be_set = true`")
+        return await self._in_session(lambda session: set_clock(session, now, step_max_s))
 
     def describe(self, frame: Frame) -> str:
         """As `Reader.describe`."""
-        return frame.octets.decode("ascii", "replace")
+        return described(frame.octets)
 
     async def close(self) -> None:
         """As `Reader.close`. Others may share the line, and close it too."""
         await self.line.reset()
 
+    async def _in_session(self, work: Callable[[Session], Awaitable[_T]]) -> _T:
+        return await self._done(in_session(self.line, self.meter, self.timing, work))
 
-def iec_line(meter: MeterSettings) -> SerialLine:
+    async def _done(self, work: Awaitable[_T]) -> _T:
+        try:
+            return await work
+        except Unable:
+            raise
+        except PollError as error:
+            raise Unanswered(error.site, error.cause) from error
+
+
+def iec_line(meter: MeterSettings) -> SerialLine | TcpSerialLine:
     """The line of this meter's address. Parity is even unless said otherwise: the standard's characters have 7 bits."""
-    path = meter.address.removeprefix("serial:")
-    if not meter.address.startswith("serial:"):
-        raise ValueError(f'address: found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME')
-    return SerialLine(path, "none" if meter.parity == "none" else "even")
+    parity = meter.parity or "even"
+    if meter.address.startswith("serial:"):
+        return SerialLine(meter.address.removeprefix("serial:"), parity)
+    url = urlsplit(meter.address)
+    if url.scheme != "tcp" or url.hostname is None or url.port is None:
+        raise ValueError(f'address: found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME, tcp://host:port')
+    return TcpSerialLine(url.hostname, url.port, parity)
 
 
-def iec_reader(meter: MeterSettings, line: SerialLine, timeout_s: float) -> IecReader:
+def iec_reader(meter: MeterSettings, line: SerialLine | TcpSerialLine, timeout_s: float) -> IecReader:
     """A reader of this meter. ValueError where the settings do not fit."""
     if not meter.map:
         raise ValueError("map: missing; allowed: the name of a profile map, or the path of a .toml file")
@@ -79,13 +101,35 @@ def iec_reader(meter: MeterSettings, line: SerialLine, timeout_s: float) -> IecR
         reference_code=map_.reference_code,
         device_address=str(meter.device),
         password=map_.password(),
+        password_level=map_.password_level,
+        lock_code=map_.lock_code,
         baud=meter.baud or 300,
-        baud_max=max(map_.baud_max, meter.baud or 300),
+        baud_max=_baud_max(meter, line, map_.baud_max),
         partial_blocks=map_.partial_blocks,
+        wake_up=map_.wake_up,
         interval_s=meter.interval_s,
         time=MeterTime(map_.clock, ZoneInfo(map_.zone)),
+        log=map_.log,
+        archive=map_.archive,
+        stored_code=map_.stored_code,
+        formatted=map_.formatted,
+        interval_code=map_.interval_code,
+        interval_unit_s=map_.interval_unit_s,
+        clock_code=map_.clock_code,
+        clock_may_be_set=map_.clock_may_be_set,
     )
+    return IecReader(line, asked, _timing(line, timeout_s))
+
+
+def _baud_max(meter: MeterSettings, line: SerialLine | TcpSerialLine, fastest: int) -> int:
+    """A converter whose speed is told keeps to it, and so must the meter; one whose speed is not follows the option select."""
+    if isinstance(line, TcpSerialLine) and meter.baud is not None:
+        return meter.baud
+    return max(fastest, meter.baud or 300)
+
+
+def _timing(line: SerialLine | TcpSerialLine, timeout_s: float) -> Timing:
     # A pseudo-terminal has no line to turn round, and nobody who needs time for it.
-    is_pty = os.path.realpath(line.path).startswith("/dev/pts/")
-    patience = Timing(answer_timeout_s=timeout_s, reaction_s=0.0, attempts=2) if is_pty else Timing(answer_timeout_s=timeout_s)
-    return IecReader(line, asked, patience)
+    if os.path.realpath(line.path).startswith("/dev/pts/"):
+        return Timing(answer_timeout_s=timeout_s, reaction_s=0.0, attempts=2)
+    return Timing(answer_timeout_s=timeout_s)

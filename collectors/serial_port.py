@@ -1,4 +1,5 @@
-"""A serial line with asyncio: pyserial in one thread of its own, 8N1 on the wire's driver, 7E1 in software.
+"""A serial line with asyncio: pyserial in one thread of its own, 8N1 on the wire's driver, 7E1 in software; or one behind a
+converter, by TCP.
 
 Pseudo-terminals have no parity bits, and some USB adapters do them wrong; so the port is opened with 8 data bits, and parity
 is added, checked and stripped here. A character whose parity is wrong is handed on as 0xFF, which no 7-bit protocol knows, so
@@ -13,13 +14,15 @@ import termios
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import serial
 
 from collectors.trace import Trace
 
 BAD_PARITY = 0xFF
+READ_BYTES = 4096
+CONNECT_TIMEOUT_S = 10.0
 _R = TypeVar("_R")
 
 
@@ -31,47 +34,79 @@ ADD_EVEN_PARITY = bytes(_even(character & 0x7F) for character in range(256))
 STRIP_EVEN_PARITY = bytes(character & 0x7F if character.bit_count() % 2 == 0 else BAD_PARITY for character in range(256))
 
 
+class CharacterLine(Protocol):
+    """One line of characters, used by one session at a time: hold `lock`. All errors are OSError.
+
+    `trace` is kept by who talks over the line, who knows where a message ends, and what of it is secret.
+    """
+
+    lock: asyncio.Lock
+    trace: Trace
+    path: str
+
+    async def open(self, baud: int) -> None:
+        """Make it ready at this speed, with nothing left of another session."""
+
+    async def set_baud(self, baud: int) -> None:
+        """Go on at another speed, once what was written has left."""
+
+    async def write(self, data: bytes) -> None:
+        """Send it all."""
+
+    async def read(self, timeout_s: float) -> bytes:
+        """What has come in, at least one byte; nothing where `timeout_s` passes without."""
+
+    async def done(self) -> None:
+        """The session is over."""
+
+    async def reset(self) -> None:
+        """Close it; the next `open` begins afresh."""
+
+
 class SerialLine:
     """One serial line, opened at first use and after any failure again. One user at a time: hold `lock`.
 
-    `parity`: `even`, in software, with 7-bit characters; `none`: 8-bit characters as they are. All errors are OSError.
-    `trace` is kept by who talks over the line, who knows where a message ends, and what of it is secret.
+    `parity`: `even`, in software, with 7-bit characters; `none`: 8-bit characters as they are. All errors are OSError. It may
+    be changed between messages.
     """
 
     def __init__(self, path: str, parity: Literal["even", "none"] = "even") -> None:
         self.path = path
         self.lock = asyncio.Lock()
         self.trace = Trace()
-        self._parity = parity
+        self.parity = parity
         self._port: serial.Serial | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"line {path}")
 
     async def open(self, baud: int) -> None:
-        """Open it where it is closed; set the speed; drop what came in unasked."""
+        """As `CharacterLine.open`: opened where it is closed; what came in unasked is dropped."""
         await self._run(partial(self._open, baud))
 
     async def set_baud(self, baud: int) -> None:
-        """Go on at another speed, once what was written has left."""
+        """As `CharacterLine.set_baud`."""
         await self._run(partial(self._set_baud, baud))
 
     async def write(self, data: bytes) -> None:
-        """Send it all."""
-        if self._parity == "even":
+        """As `CharacterLine.write`."""
+        if self.parity == "even":
             data = data.translate(ADD_EVEN_PARITY)
         await self._run(partial(self._write, data))
 
     async def read(self, timeout_s: float) -> bytes:
-        """What has come in, at least one byte; nothing where `timeout_s` passes without."""
+        """As `CharacterLine.read`."""
         try:
             data = await self._run(partial(self._read, timeout_s))
         except asyncio.CancelledError:
             if self._port is not None:
                 self._port.cancel_read()
             raise
-        return data.translate(STRIP_EVEN_PARITY) if self._parity == "even" else data
+        return data.translate(STRIP_EVEN_PARITY) if self.parity == "even" else data
+
+    async def done(self) -> None:
+        """Nothing: the port stays open for the next session."""
 
     async def reset(self) -> None:
-        """Close it; the next `open` begins afresh."""
+        """As `CharacterLine.reset`."""
         await self._run(self._close)
 
     async def close(self) -> None:
@@ -117,3 +152,72 @@ class SerialLine:
         if self._port is None:
             raise OSError(f"{self.path} is not open")
         return self._port
+
+
+class TcpSerialLine:
+    """A serial line behind a converter that passes characters on as they are (raw TCP).
+
+    `parity` is of the characters within the stream: `even` where the converter knows nothing of parity, `none` where it adds,
+    checks and strips it itself. The speed is the converter's own: `set_baud` does nothing. A connection lasts one session.
+    """
+
+    def __init__(
+        self, host: str, port: int, parity: Literal["even", "none"] = "even", connect_timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> None:
+        self.path = f"tcp://{host}:{port}"
+        self.lock = asyncio.Lock()
+        self.trace = Trace()
+        self.parity = parity
+        self._host, self._port, self._connect_timeout_s = host, port, connect_timeout_s
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def open(self, baud: int) -> None:
+        """As `CharacterLine.open`; a connection that is there is kept, and what came in unasked dropped."""
+        if self._streams is not None:
+            while await self._received(0.0):
+                pass
+            return
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                self._streams = await asyncio.open_connection(self._host, self._port, limit=READ_BYTES)
+        except TimeoutError as error:
+            raise ConnectionError(f"no connection within {self._connect_timeout_s:g} s") from error
+
+    async def set_baud(self, baud: int) -> None:
+        """Nothing: the converter has its own speed, or follows the option select by itself."""
+
+    async def write(self, data: bytes) -> None:
+        """As `CharacterLine.write`."""
+        if self._streams is None:
+            raise ConnectionResetError(f"{self.path} is not open")
+        self._streams[1].write(data.translate(ADD_EVEN_PARITY) if self.parity == "even" else data)
+        await self._streams[1].drain()
+
+    async def read(self, timeout_s: float) -> bytes:
+        """As `CharacterLine.read`. ConnectionResetError where the other side has closed."""
+        data = await self._received(timeout_s)
+        return data.translate(STRIP_EVEN_PARITY) if self.parity == "even" else data
+
+    async def done(self) -> None:
+        """Closed, so that a late answer cannot meet a later question."""
+        await self.reset()
+
+    async def reset(self) -> None:
+        """As `CharacterLine.reset`."""
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].close()
+            with contextlib.suppress(OSError):
+                await streams[1].wait_closed()
+
+    async def _received(self, timeout_s: float) -> bytes:
+        if self._streams is None:
+            raise ConnectionResetError(f"{self.path} is not open")
+        try:
+            async with asyncio.timeout(timeout_s):
+                data = await self._streams[0].read(READ_BYTES)
+        except TimeoutError:
+            return b""
+        if not data:
+            raise ConnectionResetError("the connection was closed")
+        return data

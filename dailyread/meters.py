@@ -28,7 +28,7 @@ _DEVICE_ADDRESS = re.compile(r"[A-Za-z0-9 ]{0,32}")
 class MeterConfig(Table, frozen=True, kw_only=True):
     """One meter: where it is and how it speaks.
 
-    `address` is `tcp://host:port` (Modbus, DLMS) or `serial:/dev/ttyUSB0` (IEC 62056-21, DLMS); what shares an address is
+    `address` is `tcp://host:port` or `serial:/dev/ttyUSB0` (IEC 62056-21, DLMS); what shares an address is
     asked one after the other. `device` is the Modbus unit (0 to 255), the IEC 62056-21 device address (empty: any), or the
     DLMS server (`1`, `1/17`). `map` names a register map (Modbus), a profile map or a DLMS map, or is the path of a file of
     one's own. One item of equipment with several meters (M4.1.4) has a table for each meter: the same address and device,
@@ -111,8 +111,8 @@ def _modbus_mistakes(meter: MeterConfig) -> Mistakes:
 
 
 def _iec_mistakes(meter: MeterConfig) -> Mistakes:
-    if not (is_line(meter.address) and meter.address.startswith("serial:")):
-        yield "address", f'found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME'
+    if not is_line(meter.address):
+        yield "address", f'found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME, tcp://host:port'
     if not _DEVICE_ADDRESS.fullmatch(str(meter.device)):
         yield "device", f"found {meter.device!r}; allowed: an IEC 62056-21 device address, up to 32 letters, digits and spaces"
     if not meter.map:

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from collectors.iec62056_21_data import MeterTime
-from collectors.iec62056_21_poll import Iec62056Meter, Timing, read_day
+from collectors.iec62056_21_poll import read_day
+from collectors.iec62056_21_session import Iec62056Meter, Timing
 from collectors.reading import DayReadings, PollError
 from collectors.serial_port import ADD_EVEN_PARITY, STRIP_EVEN_PARITY, SerialLine
 from metering.facts import ReferenceIndex
