@@ -27,6 +27,7 @@ from collectors.dlms_xdlms import (
     GetResponseBlock,
     GetResponseList,
     Member,
+    NotificationConfirm,
     Request,
     Response,
     Result,
@@ -155,6 +156,8 @@ def _service(found: Request | Response) -> str:
             return f"exception: {found}"
         case DataNotification(_, _, data):
             return f"data notification: {value(data)}"
+        case NotificationConfirm():
+            return "data notification taken"
 
 
 def _member(member: Member) -> str:

@@ -10,12 +10,10 @@ wrong at the release spoils no reading.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeAlias, TypeVar
-from zoneinfo import ZoneInfo
 
 from collectors.dlms_base import NEED_DATA, Malformed, NeedData, Refused, RemoteError, WrongAnswer
 from collectors.dlms_client import (
@@ -32,7 +30,7 @@ from collectors.dlms_client import (
     State,
     Written,
 )
-from collectors.dlms_data import NULL, Data, Kind, octet_string
+from collectors.dlms_data import Data, Kind, octet_string
 from collectors.dlms_link import Closed, Link, LinkEvent, Message, Opened, Pushed, Say
 from collectors.dlms_objects import (
     BUFFER,
@@ -42,10 +40,7 @@ from collectors.dlms_objects import (
     CUBIC_METRES,
     PROFILE,
     SCALER_UNIT,
-    VALUE,
     CaptureObject,
-    ProfileRow,
-    ScalerUnit,
     by_range,
     capture_objects,
     code_of,
@@ -53,10 +48,10 @@ from collectors.dlms_objects import (
     scaler_unit,
     time_of,
 )
+from collectors.dlms_rows import DlmsMeter, column_of, day_readings
 from collectors.dlms_time import CosemTime, encode_time, same_form
 from collectors.dlms_xdlms import AccessError, Member, Wanted, access_error
 from collectors.reading import DayReadings
-from metering.facts import ReferenceIndex, Status
 
 ATTEMPTS = 3
 PUSHED_MAX = 8
@@ -69,38 +64,6 @@ Talk: TypeAlias = Generator[bytes, bytes, T]
 
 class Silence(RemoteError):
     """Nothing usable came, however often it was asked for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DlmsMeter:
-    """What to know of a meter to read its log. Names are those of objects in the profile, six octets.
-
-    `m3_per_tick` is what a tick of the index and of the reference is worth, as the meter's registration has it; the meter's own
-    scaler is read and used, and what it gives must be whole ticks. `zone`: of a meter that does not say its deviation from
-    UTC; with `asks_local` the range is asked for in its local time. `status_name`: a column whose bits are `status_bits`.
-    """
-
-    m3_per_tick: Decimal
-    profile: bytes
-    index: bytes
-    unconverted: bytes | None = None
-    unconverted_m3_per_tick: Decimal | None = None
-    reference: bytes | None = None
-    status_name: bytes | None = None
-    status_bits: tuple[tuple[int, Status], ...] = ()
-    interval_s: int = 3600
-    zone: ZoneInfo | None = None
-    asks_local: bool = False
-    east_is_positive: bool = False
-
-    def registers(self) -> list[tuple[bytes, Decimal]]:
-        """The names of the registers, and what a tick of each is worth."""
-        found = [(self.index, self.m3_per_tick)]
-        if self.unconverted is not None:
-            found.append((self.unconverted, self.unconverted_m3_per_tick or self.m3_per_tick))
-        if self.reference is not None:
-            found.append((self.reference, self.m3_per_tick))
-        return found
 
 
 class Session:
@@ -271,114 +234,23 @@ def _read(
     (objects,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, CAPTURE_OBJECTS)))
     (period,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, CAPTURE_PERIOD)))
     columns = capture_objects(objects)
-    scalers = yield from _scalers(session, meter, columns)
+    m3_per_count = yield from _m3_per_count(session, meter, columns)
     selection = by_range(first, last, meter.zone if meter.asks_local else None, meter.east_is_positive)
     (buffer,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, BUFFER), selection))
     rows = profile_rows(buffer, columns, period.number, meter.zone, meter.east_is_positive)
-    return day_readings(meter, first, last, rows, columns, scalers, offset_s, time.is_invalid)
+    return day_readings(meter, first, last, rows, columns, m3_per_count, offset_s, time.is_invalid)
 
 
-def _scalers(session: Session, meter: DlmsMeter, columns: Sequence[CaptureObject]) -> Talk[dict[bytes, ScalerUnit]]:
-    """Of the registers that the profile has. One whose unit is not cubic metres is no index."""
-    found: dict[bytes, ScalerUnit] = {}
+def _m3_per_count(session: Session, meter: DlmsMeter, columns: Sequence[CaptureObject]) -> Talk[dict[bytes, Decimal]]:
+    """Of the registers that the profile has, by their scalers. One whose unit is not cubic metres is no index."""
+    found: dict[bytes, Decimal] = {}
     for name, _ in meter.registers():
-        column = _column(columns, name)
+        column = column_of(columns, name)
         if column is None:
             continue
         (data,) = yield from session.get(Wanted(Member(columns[column].class_id, name, SCALER_UNIT)))
-        found[name] = scaler_unit(data)
-        if found[name].unit not in CUBIC_METRES:
-            raise Malformed(f"{code_of(name)} is in unit {found[name].unit}, not in cubic metres")
+        scaler = scaler_unit(data)
+        if scaler.unit not in CUBIC_METRES:
+            raise Malformed(f"{code_of(name)} is in unit {scaler.unit}, not in cubic metres")
+        found[name] = scaler.value(1)
     return found
-
-
-def _column(columns: Sequence[CaptureObject], name: bytes) -> int | None:
-    return next((n for n, column in enumerate(columns) if column.name == name and column.attribute == VALUE), None)
-
-
-def day_readings(
-    meter: DlmsMeter,
-    first: datetime,
-    last: datetime,
-    rows: Iterable[ProfileRow],
-    columns: Sequence[CaptureObject],
-    scalers: Mapping[bytes, ScalerUnit],
-    clock_offset_s: float,
-    clock_invalid: bool = False,
-) -> DayReadings:
-    """Readings at the boundaries, every interval between, and where else there is a row. Where two rows of one instant differ,
-    nobody knows which is right, and the reading is missing. Raises Malformed."""
-    if _column(columns, meter.index) is None:
-        raise Malformed(f"the profile has no column {code_of(meter.index)}")
-    by_instant: dict[datetime, ProfileRow | None] = {}
-    for row in rows:
-        if first <= row.at <= last:
-            known = by_instant.get(row.at, row)
-            by_instant[row.at] = row if known is not None and known.values == row.values else None
-    at = tuple(sorted({last, *by_instant, *_grid(first, last, timedelta(seconds=meter.interval_s))}))
-    held = [by_instant.get(instant) for instant in at]
-    series = {name: _ticks(held, _column(columns, name), scalers.get(name), tick) for name, tick in meter.registers()}
-    reference = series.get(meter.reference) if meter.reference is not None else None
-    return DayReadings(
-        at=at,
-        index=series[meter.index] or (None,) * len(at),
-        unconverted=series[meter.unconverted] if meter.unconverted is not None else None,
-        reference_index=_reference(reference),
-        status=_statuses(meter, by_instant.values(), columns, clock_invalid),
-        clock_offset_s=clock_offset_s,
-    )
-
-
-def _grid(first: datetime, last: datetime, interval: timedelta) -> Iterator[datetime]:
-    while first < last:
-        yield first
-        first += interval
-
-
-def _ticks(
-    rows: Sequence[ProfileRow | None], column: int | None, scaler: ScalerUnit | None, m3_per_tick: Decimal
-) -> tuple[int | None, ...] | None:
-    """A register's column in ticks, None where one is missing; None where all are."""
-    if column is None or scaler is None:
-        return None
-    values = [None if row is None or row.values[column] == NULL else row.values[column] for row in rows]
-    if all(value is None for value in values):
-        return None
-    return tuple(None if value is None else _whole_ticks(scaler.value(value.number), m3_per_tick) for value in values)
-
-
-def _whole_ticks(value_m3: Decimal, m3_per_tick: Decimal) -> int:
-    ticks = value_m3 / m3_per_tick
-    if ticks != int(ticks) or ticks < 0:
-        raise Malformed(f"{value_m3} m³ is not whole ticks of {m3_per_tick} m³")
-    return int(ticks)
-
-
-def _reference(ticks: Sequence[int | None] | None) -> ReferenceIndex | None:
-    if ticks is None or ticks[0] is None or ticks[-1] is None:
-        return None
-    return ReferenceIndex(start=ticks[0], end=ticks[-1])
-
-
-def _statuses(
-    meter: DlmsMeter, rows: Iterable[ProfileRow | None], columns: Sequence[CaptureObject], clock_invalid: bool
-) -> tuple[Status, ...]:
-    """What the rows' status says, and their times' and the clock's own."""
-    said: set[Status] = {"clock_invalid"} if clock_invalid else set()
-    column = None if meter.status_name is None else _column(columns, meter.status_name)
-    for row in rows:
-        if row is None:
-            continue
-        if row.time.is_invalid:
-            said.add("clock_invalid")
-        if column is not None:
-            word = _status_word(row.values[column])
-            said.update(status for bit, status in meter.status_bits if word >> bit & 1)
-    return tuple(sorted(said))
-
-
-def _status_word(data: Data) -> int:
-    """A status, as a number or as a bit string, whose first bit is bit 0."""
-    if data.kind is Kind.BIT_STRING and isinstance(data.value, str):
-        return int(data.value[::-1] or "0", 2)
-    return 0 if data == NULL else data.number

@@ -18,7 +18,8 @@ from collectors.dlms_line import Line, SerialHdlcLine, TcpLine, talk_over
 from collectors.dlms_link import HdlcLink, Link, WrapperLink
 from collectors.dlms_maps import DlmsMap, dlms_map, server_address
 from collectors.dlms_objects import DATA, VALUE, logical_name
-from collectors.dlms_poll import DlmsMeter, Session, Silence, Talk, read_day, set_clock, set_interval
+from collectors.dlms_poll import Session, Silence, Talk, read_day, set_clock, set_interval
+from collectors.dlms_rows import DlmsMeter
 from collectors.dlms_security import Ciphering, Keys
 from collectors.dlms_xdlms import Member, Wanted
 from collectors.reader import Answer, MeterSettings, Unable, Unanswered

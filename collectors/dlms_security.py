@@ -87,6 +87,17 @@ def unseal(sealed: bytes, title: bytes, keys: Keys, wanted: int = BOTH) -> tuple
     return counter, text
 
 
+def general_parts(message: bytes) -> tuple[bytes, bytes]:
+    """The sender's system title and what is sealed, of a message ciphered with the global key in its general form. Raises
+    Malformed."""
+    cursor = Cursor(message)
+    if (tag := cursor.unsigned()) != GENERAL_GLOBAL:
+        raise Malformed(f"message {tag:#04x}, not ciphered with the global key in the general form")
+    title, sealed = cursor.octets(), cursor.octets()
+    cursor.end("a ciphered message")
+    return title, sealed
+
+
 def _nonce(title: bytes, counter: int) -> bytes:
     if len(title) != TITLE_OCTETS:
         raise LocalError(f"a system title of {len(title)} octets; allowed: {TITLE_OCTETS}")

@@ -14,9 +14,10 @@ from collectors.dlms_time import CosemTime, decode_time, encode_time
 
 GET_REQUEST, SET_REQUEST, ACTION_REQUEST = 0xC0, 0xC1, 0xC3
 GET_RESPONSE, SET_RESPONSE, ACTION_RESPONSE = 0xC4, 0xC5, 0xC7
-EXCEPTION_RESPONSE, DATA_NOTIFICATION = 0xD8, 0x0F
+EXCEPTION_RESPONSE, DATA_NOTIFICATION, NOTIFICATION_CONFIRM = 0xD8, 0x0F, 0x10
 NORMAL, NEXT_OR_BLOCK, WITH_LIST = 1, 2, 3
 CONFIRMED = 0xC0  # of the invoke-id octet: confirmed, high priority
+CONFIRMED_NOTIFICATION = 0x40  # of the upper octet of a long invoke-id
 LOGICAL_NAME_OCTETS = 6
 ACCESS_ERRORS = {
     1: "hardware fault", 2: "temporary failure", 3: "read-write denied", 4: "object undefined", 9: "object class inconsistent",
@@ -232,19 +233,38 @@ class ExceptionResponse:
 
 @dataclass(frozen=True, slots=True)
 class DataNotification:
-    """What a meter pushes. `time`: when it was sent, by the meter; None where it does not say."""
+    """What a meter pushes. `time`: when it was sent, by the meter; None where it does not say. `flags`: the upper octet of
+    its long invoke-id and priority."""
 
     invoke_id: int
     time: CosemTime | None
     data: Data
+    flags: int = 0
+
+    @property
+    def wants_confirmation(self) -> bool:
+        """Whether its service class is confirmed."""
+        return bool(self.flags & CONFIRMED_NOTIFICATION)
 
     def encode(self) -> bytes:
         """The message."""
         time = b"" if self.time is None else encode_time(self.time)
-        return bytes([DATA_NOTIFICATION]) + self.invoke_id.to_bytes(4, "big") + octets(time) + encode(self.data)
+        return bytes([DATA_NOTIFICATION]) + _long_id(self.flags, self.invoke_id) + octets(time) + encode(self.data)
 
 
-Request: TypeAlias = GetRequest | GetRequestNext | GetRequestList | SetRequest | ActionRequest
+@dataclass(frozen=True, slots=True)
+class NotificationConfirm:
+    """The notification of this invoke-id was taken."""
+
+    invoke_id: int
+    flags: int = CONFIRMED_NOTIFICATION
+
+    def encode(self) -> bytes:
+        """The message."""
+        return bytes([NOTIFICATION_CONFIRM]) + _long_id(self.flags, self.invoke_id)
+
+
+Request: TypeAlias = GetRequest | GetRequestNext | GetRequestList | SetRequest | ActionRequest | NotificationConfirm
 Response: TypeAlias = (
     GetResponse | GetResponseBlock | GetResponseList | SetResponse | ActionResponse | ExceptionResponse | DataNotification
 )
@@ -276,6 +296,9 @@ def decode_message(message: bytes) -> Request | Response:
         found: Request | Response = _exception(cursor)
     elif tag == DATA_NOTIFICATION:
         found = _notification(cursor)
+    elif tag == NOTIFICATION_CONFIRM:
+        flags, invoke_id = cursor.unsigned(), cursor.unsigned(3)
+        found = NotificationConfirm(invoke_id, flags)
     else:
         form = cursor.unsigned()
         decoder = _DECODERS.get((tag, form))
@@ -288,6 +311,10 @@ def decode_message(message: bytes) -> Request | Response:
 
 def _head(tag: int, form: int, invoke_id: int) -> bytes:
     return bytes([tag, form, CONFIRMED | invoke_id & 0x0F])
+
+
+def _long_id(flags: int, invoke_id: int) -> bytes:
+    return bytes([flags]) + invoke_id.to_bytes(3, "big")
 
 
 def _take_member(cursor: Cursor) -> Member:
@@ -343,8 +370,8 @@ def _exception(cursor: Cursor) -> ExceptionResponse:
 
 
 def _notification(cursor: Cursor) -> DataNotification:
-    invoke_id, time = cursor.unsigned(4), cursor.octets()
-    return DataNotification(invoke_id & 0xFFFFFF, decode_time(time) if time else None, take(cursor))
+    flags, invoke_id, time = cursor.unsigned(), cursor.unsigned(3), cursor.octets()
+    return DataNotification(invoke_id, decode_time(time) if time else None, take(cursor), flags)
 
 
 _DECODERS: dict[tuple[int, int], Callable[[Cursor, int], Request | Response]] = {

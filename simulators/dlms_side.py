@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import get_args
 from zoneinfo import ZoneInfo
 
@@ -298,7 +298,8 @@ class DlmsSide:
 
     def _log(self, now: datetime, first: datetime | None = None, last: datetime | None = None) -> list[LogRow]:
         shows = self.meter.clock(now)
-        return self.meter.log(first or shows - self.meter.log_for, last or shows, now)
+        every = timedelta(seconds=self.capture_period_s)
+        return self.meter.log(first or shows - self.meter.log_for, last or shows, now, every)
 
     def _buffer(self, selection: Selection | None, now: datetime) -> Result:
         if selection is None:
@@ -325,6 +326,12 @@ class DlmsSide:
 
     def _instant(self, data: Data) -> datetime:
         return decode_time(data.octets).instants(self._access.zone or ZoneInfo("UTC"))[0].astimezone(UTC)
+
+    def pushed(self, first: datetime, last: datetime) -> Data:
+        """What the meter pushes: its logical device name, the clock, and the rows of its log in [first, last]."""
+        now = self._now()
+        rows = array(*(self._row(row) for row in self._log(now, first, last)))
+        return structure(octet_string(self._name.encode("ascii")), self._time(self.meter.clock(now), ()), rows)
 
     def _set(self, attribute: Member, data: Data) -> int:
         if self._client == PUBLIC_CLIENT:

@@ -16,15 +16,41 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from collectors.dlms_objects import logical_name
+from collectors.dlms_objects import SCALE_MAX, logical_name
 from metering.facts import Status
 
 KEY_DIGITS = 32
 TITLE_DIGITS = 16
+SENDER, CLOCK_CODE = "0-0:42.0.0", "0-0:1.0.0"  # the logical device name; the clock
 
 
 class DlmsMapError(ValueError):
     """A DLMS map cannot be used; names the file or the field, and what is allowed."""
+
+
+class PushLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a notification of this make holds: `objects`, by their OBIS codes, in order; an empty one is passed over.
+
+    `columns`: of the profile, where it is among the objects, in order. A number is 10 to the power of `scaler` m³ (of
+    `unconverted_scaler`, in that register); null: a tick. `period_s`: from one row to the next, where a row
+    leaves out its time.
+    """
+
+    objects: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    scaler: int | None = None
+    unconverted_scaler: int | None = None
+    period_s: int = 3600
+
+    def __post_init__(self) -> None:
+        for field in ("objects", "columns"):
+            for code in filter(None, getattr(self, field)):
+                _check_code(f"push.{field}", code)
+        for field in ("scaler", "unconverted_scaler"):
+            if abs(getattr(self, field) or 0) > SCALE_MAX:
+                raise ValueError(f"push.{field}: found {getattr(self, field)}; allowed: {-SCALE_MAX} to {SCALE_MAX}")
+        if not 0 < self.period_s <= 86_400:
+            raise ValueError(f"push.period_s: found {self.period_s}; allowed: 1 to 86400")
 
 
 class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,6 +85,7 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     counter: str = "0-0:43.1.0"
     ciphering: Literal["global", "dedicated"] = "global"
     general: bool = False
+    push: PushLayout | None = None
 
     def __post_init__(self) -> None:
         for field in ("index", "profile", "unconverted", "reference", "status", "counter"):
@@ -73,6 +100,17 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError('zone: missing; allowed with asks = "local": a time zone\'s name, as Europe/London')
         self.time_zone()
         self._check_link()
+        if self.push is not None:
+            self._check_push(self.push)
+
+    def _check_push(self, push: PushLayout) -> None:
+        if self.keys_file is None and SENDER not in push.objects:
+            raise ValueError(f"push.objects: without {SENDER}; without keys_file, that is how a sender is known")
+        has_profile = self.profile in push.objects
+        rows = push.columns if has_profile else push.objects
+        for code in (self.index, CLOCK_CODE) if has_profile else (self.index,):
+            if code not in rows:
+                raise ValueError(f"push.{'columns' if has_profile else 'objects'}: without {code}; nothing could be read of it")
 
     def _check_link(self) -> None:
         if not 1 <= self.client <= 127:

@@ -22,7 +22,8 @@ from collectors.dlms_hdlc import Address
 from collectors.dlms_line import TcpLine, talk_over
 from collectors.dlms_link import HdlcLink, WrapperLink, wrapped
 from collectors.dlms_objects import CAPTURE_PERIOD, CLOCK_TIME, PROFILE, by_entry, logical_name
-from collectors.dlms_poll import DlmsMeter, Session, Silence, Talk, read_day
+from collectors.dlms_poll import Session, Silence, Talk, read_day
+from collectors.dlms_rows import DlmsMeter
 from collectors.dlms_security import Ciphering, Keys
 from collectors.dlms_xdlms import Member, Wanted
 from collectors.reading import DayReadings

@@ -50,6 +50,7 @@ class Settings:
     timeout_s: float | None = 0.3
     baud: int | None = None
     parity: Literal["none", "even"] | None = None
+    within_day: bool | None = None
 
 
 def map_file(folder: Path, text: str) -> str:
