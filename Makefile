@@ -3,7 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test coverage lint services bench schema clauses
+.PHONY: help demo test coverage lint services fuzz bench schema clauses
 
 help:
 	@echo "make demo      run the simulated sites through the whole system, here and now"
@@ -11,6 +11,7 @@ help:
 	@echo "make coverage  the tests again, slower, with the lines and branches that none of them meets"
 	@echo "make lint      ruff and mypy only"
 	@echo "make services  get what the tests run on: Kafka, InfluxDB, a browser"
+	@echo "make fuzz      look for octets that a decoder stumbles over, a minute each (SECONDS=60)"
 	@echo "make bench     measure speed and memory"
 	@echo "make clauses   write docs/clauses.md, which test shows which clause, anew"
 	@echo "make schema    write the JSON Schema of the facts and ledger records anew"
@@ -44,6 +45,11 @@ $(VENV)/dev.stamp: pyproject.toml
 	scripts/venv.sh $(VENV)
 	$(PY) -m pip install -qq -e '.[dev]'
 	touch $@ $(VENV)/demo.stamp
+
+SECONDS := 60
+fuzz: $(VENV)/dev.stamp
+	$(PY) -m pip install -qq -e '.[fuzz]'
+	nice $(PY) -m fuzz --seconds $(SECONDS)
 
 bench: services
 	$(PY) -m benchmarks.engine
