@@ -17,16 +17,23 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from collectors.dlms_acse import Mechanism
+from collectors.dlms_hdlc import Address
 from collectors.modbus_maps import register_map
 from metering.facts import AnyFact, Tick
 from metering.gasday import GasDays, to_datetime
 from simulators.clock import Participant, SteppedClock
+from simulators.dlms_server import DlmsServer
+from simulators.dlms_side import DlmsAccess, DlmsSide
 from simulators.iec62056_21_server import MeterSide, PtyServer
 from simulators.meter import SimulatedMeter
 from simulators.modbus_server import ModbusServer
-from simulators.sites import Site, Sites
+from simulators.sites import LOCAL, Site, Sites
 
 REGISTER_MAP = "hourly_log"
+HDLC_ADDRESS = Address(1, 17, 2)
+DLMS_DEVICE = {"wrapper": "1", "hdlc": "1/17"}
+DLMS_CLIENT = 1  # the public client may read the clock, and little else
 AFTER_ELEVEN = timedelta(hours=1)
 
 
@@ -42,7 +49,7 @@ class ServedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     meter_point: str
     meter: str
-    protocol: Literal["modbus", "iec62056_21"]
+    protocol: Literal["modbus", "iec62056_21", "dlms"]
     address: str
     device: str | int = ""
     map: str | None = None
@@ -103,7 +110,7 @@ class Service:
     async def add(self, site: Site) -> None:
         """Serve one more site."""
         meter = self.meters[site.name] = site.build(self._days)
-        start = self._modbus if site.protocol == "modbus_tcp" else self._iec62056_21
+        start = {"modbus_tcp": self._modbus, "iec62056_21": self._iec62056_21, "dlms": self._dlms}[site.protocol]
         self.settings.append(await start(site, meter))
 
     async def close(self) -> None:
@@ -112,31 +119,31 @@ class Service:
 
     async def _modbus(self, site: Site, meter: SimulatedMeter) -> ServedMeter:
         server = ModbusServer({site.unit: meter}, register_map(REGISTER_MAP), self._now)
+        address = await self._listen(site, server)
+        return _served(site, "modbus", address, device=site.unit, map=REGISTER_MAP)
+
+    async def _dlms(self, site: Site, meter: SimulatedMeter) -> ServedMeter:
+        mechanism = Mechanism.NONE if site.password is None else Mechanism.LOW
+        access = DlmsAccess(
+            mechanism=mechanism, password=(site.password or "").encode(), zone=LOCAL if site.meter_time == "local" else None
+        )
+        side = DlmsSide(meter, access, self._now, site.equipment)
+        address = await self._listen(site, DlmsServer(side, HDLC_ADDRESS if site.link == "hdlc" else None))
+        return _served(site, "dlms", address, device=DLMS_DEVICE[site.link], map=str(self._dlms_map(site)))
+
+    async def _listen(self, site: Site, server: ModbusServer | DlmsServer) -> str:
         host, _, port = site.address.rpartition(":")
         host = host or "127.0.0.1"
         listening = await server.listen(host, int(port or 0))
         self._open.push_async_callback(server.close)
-        return ServedMeter(
-            meter_point=site.meter_point,
-            meter=site.meter,
-            protocol="modbus",
-            address=f"tcp://{host}:{listening}",
-            device=site.unit,
-            map=REGISTER_MAP,
-        )
+        return f"tcp://{host}:{listening}"
 
     async def _iec62056_21(self, site: Site, meter: SimulatedMeter) -> ServedMeter:
         server = PtyServer(MeterSide(meter, site, self._now), Path(site.address) if site.address else None)
         server.start()
         self._open.callback(server.close)
-        return ServedMeter(
-            meter_point=site.meter_point,
-            meter=site.meter,
-            protocol="iec62056_21",
-            address=f"serial:{server.path}",
-            device=site.device_address,
-            map=str(self._profile_map(site)),
-        )
+        map_ = str(self._profile_map(site))
+        return _served(site, "iec62056_21", f"serial:{server.path}", device=site.device_address, map=map_)
 
     def _profile_map(self, site: Site) -> Path:
         """The profile map of this site's equipment, as a file."""
@@ -144,6 +151,21 @@ class Service:
         if site.convertor is not None:
             fields["index_code"], fields["unconverted_code"] = "7-0:13.2.0", "7-0:13.0.0"
             fields["unconverted_m3_per_tick"] = str(site.convertor.unconverted_m3_per_tick)
+        return self._map(site, fields)
+
+    def _dlms_map(self, site: Site) -> Path:
+        """The DLMS map of this site's equipment, as a file."""
+        fields = {"title": site.name, "m3_per_tick": str(site.m3_per_tick), "index": "7-0:13.0.0", "reference": "7-0:3.0.0"}
+        if site.convertor is not None:
+            fields["index"], fields["unconverted"] = "7-0:13.2.0", "7-0:13.0.0"
+            fields["unconverted_m3_per_tick"] = str(site.convertor.unconverted_m3_per_tick)
+        if site.meter_time == "local":
+            fields["zone"] = LOCAL.key
+        if site.password is not None:
+            fields["authentication"] = "password"
+        return self._map(site, {**fields, "link": site.link, "client": DLMS_CLIENT})
+
+    def _map(self, site: Site, fields: dict[str, Any]) -> Path:
         if site.password is not None:
             password = self._folder / f"{site.name}.password"
             password.touch(0o600)
@@ -152,6 +174,14 @@ class Service:
         path = self._folder / f"{site.name}.toml"
         path.write_text(_lines(fields))
         return path
+
+
+def _served(
+    site: Site, protocol: Literal["modbus", "iec62056_21", "dlms"], address: str, device: str | int, map: str
+) -> ServedMeter:
+    return ServedMeter(
+        meter_point=site.meter_point, meter=site.meter, protocol=protocol, address=address, device=device, map=map
+    )
 
 
 async def serve(

@@ -56,11 +56,12 @@ class Convertor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One meter point with its meter and Daily Read Equipment. `conversion_factor` is null exactly where there is a convertor.
 
-    `address` is where it is served: `HOST:PORT`, or the path of the link to its pty; empty: wherever there is room.
+    `address` is where it is served: `HOST:PORT`, or the path of the link to its pty; empty: wherever there is room. `link`:
+    how DLMS/COSEM goes over TCP, in wrappers or in HDLC frames.
     """
 
     name: Name
-    protocol: Literal["modbus_tcp", "iec62056_21"]
+    protocol: Literal["modbus_tcp", "iec62056_21", "dlms"]
     meter_point: Name
     meter: Name
     equipment: Name
@@ -84,6 +85,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     device_address: str = ""
     password: str | None = None
     meter_time: Literal["utc", "local"] = "utc"
+    link: Literal["wrapper", "hdlc"] = "wrapper"
     about: str = ""
     faults: tuple[AnyFault, ...] = ()
 
@@ -95,7 +97,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.protocol == "iec62056_21":
             self._check_what_is_said()
         elif not _TCP_ADDRESS.fullmatch(self.address):
-            raise ValueError(f"address: found {self.address!r}; allowed with modbus_tcp: HOST:PORT, or empty")
+            raise ValueError(f"address: found {self.address!r}; allowed with {self.protocol}: HOST:PORT, or empty")
 
     def _check_what_is_said(self) -> None:
         """What the meter says of itself, and what it is called by, stands in messages of 7-bit characters."""
