@@ -1,22 +1,20 @@
-"""Modbus TCP: one connection to a meter (or to several units behind one address), and the reading of a Day's archive.
+"""One Modbus meter: a Day's readings out of its archive, its interval and its clock set, by its register map.
 
-pymodbus frames, numbers and matches the requests. What it lets pass is refused here: an answer shorter than asked, of
-another function, with a byte count that is not its length, or without our transaction identifier. After anything but a
-proper exception answer the connection is closed, so that a late answer to this request can never meet the next one.
+The questions go over a line of `modbus_line.py`; what the registers mean `modbus_registers.py` knows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
-
-from collectors.modbus_maps import RegisterMap, Table
+from collectors.modbus_describe import Describer
+from collectors.modbus_frames import LineError, NothingCame
+from collectors.modbus_line import ModbusLine
+from collectors.modbus_maps import WORDS, RegisterMap
 from collectors.modbus_registers import (
     ArchiveRecord,
     BadRegisters,
@@ -26,6 +24,10 @@ from collectors.modbus_registers import (
     Words,
     header_of,
     header_spans,
+    instant_s,
+    instant_words,
+    interval_of,
+    number_words,
     record_spans,
 )
 from collectors.reader import Answer, Unable, Unanswered
@@ -33,157 +35,61 @@ from collectors.reading import DayReadings, PollError
 from collectors.trace import Frame, Trace
 from metering.facts import ReferenceIndex
 
-FUNCTION: dict[Table, int] = {"holding": 3, "input": 4}
-EXCEPTIONS = {
-    1: "illegal function", 2: "illegal data address", 3: "illegal data value", 4: "device failure", 5: "acknowledge",
-    6: "device busy", 8: "memory parity error", 10: "gateway path unavailable", 11: "gateway target did not respond",
-}  # fmt: skip
 TOLERANCE_S = 60
-BUFFER_BYTES = 8 * 260
-
-
-class LineError(Exception):
-    """What came over the line is no answer to what was asked."""
-
-
-class NothingCame(LineError):
-    """No connection, no answer within the time-out, or the connection was closed."""
-
-
-class ModbusLine:
-    """One address, with the meters behind it. Hold `lock` for the whole of a poll, and `close` after it: a meter has few
-    connections to give, and one that was kept for a Day is as often as not a dead one."""
-
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        self.lock = asyncio.Lock()
-        self.trace = Trace()
-        self._host, self._port, self._timeout_s = host, port, timeout_s
-        self._client: AsyncModbusTcpClient | None = None
-        self._asking = False
-        _quiet()
-
-    async def read(self, unit: int, table: Table, spans: Iterable[Span]) -> list[tuple[int, Sequence[int]]]:
-        """The registers of these spans, each with its first address. Connects where it is not connected. Raises LineError."""
-        try:
-            client = self._client or await self._connected()
-            return [(span.first, await self._ask(client, unit, table, span)) for span in spans]
-        except ModbusException as error:
-            self.close()
-            raise NothingCame(f"no answer within {self._timeout_s:g} s") from error
-        except (LineError, asyncio.CancelledError):
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close the connection; the next `read` opens another."""
-        self._asking = False
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    async def _connected(self) -> AsyncModbusTcpClient:
-        self._client = AsyncModbusTcpClient(
-            self._host,
-            port=self._port,
-            timeout=self._timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._check_frame,
-            trace_connect=self._connection_changed,
-        )
-        self._client.ctx.max_buffer_size = BUFFER_BYTES  # its own would drop a late answer together with the one behind it
-        if not await self._client.connect():
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # pymodbus takes a cancellation for a refused connection
-                raise asyncio.CancelledError
-            raise NothingCame("no connection")
-        return self._client
-
-    async def _ask(self, client: AsyncModbusTcpClient, unit: int, table: Table, span: Span) -> Sequence[int]:
-        request = client.read_holding_registers if table == "holding" else client.read_input_registers
-        self._asking = True
-        answer = await request(span.first, count=span.length, device_id=unit)
-        self._asking = False
-        _check_answer(answer, FUNCTION[table], span)
-        return answer.registers
-
-    def _check_frame(self, sending: bool, data: bytes) -> bytes:
-        """Called by pymodbus with all bytes not yet used; what it would stumble over fails the request here."""
-        frame = data
-        if sending:
-            self.trace.sent(data)
-        else:
-            self.trace.heard(data)
-        while not sending and len(frame) >= 9 and len(frame) >= (end := 6 + int.from_bytes(frame[4:6], "big")):
-            if wrong := _frame_error(frame):
-                self._fail(LineError(wrong))
-                return b""
-            frame = frame[end:]
-        return data
-
-    def _connection_changed(self, connected: bool) -> None:
-        if not connected:
-            self._fail(NothingCame("the connection was closed"))
-
-    def _fail(self, error: LineError) -> None:
-        if self._asking and self._client is not None and not self._client.ctx.response_future.done():
-            self._client.ctx.response_future.set_exception(error)
-
-
-def _quiet() -> None:
-    """What pymodbus logs about each failed request is in the error that we raise, once. All of it with `--verbose`."""
-    level = logging.NOTSET if logging.getLogger().isEnabledFor(logging.DEBUG) else logging.CRITICAL
-    if (log := logging.getLogger("pymodbus")).level != level:  # setting it empties every logger's cache
-        log.setLevel(level)
-
-
-def _frame_error(frame: bytes) -> str:
-    """What is wrong with a complete Modbus TCP answer to a read request; empty where nothing is."""
-    protocol, length = int.from_bytes(frame[2:4], "big"), int.from_bytes(frame[4:6], "big")
-    function, count = frame[7], frame[8]
-    if protocol != 0:
-        return f"corrupt answer: protocol identifier {protocol}"
-    if function & 0x7F not in FUNCTION.values():
-        return f"corrupt answer: function {function}"
-    if length < 3 or (function < 0x80 and count != length - 3):
-        return f"corrupt answer: {count} bytes announced, {length - 3} in the frame"
-    return ""
-
-
-def _check_answer(answer: ModbusPDU, function: int, span: Span) -> None:
-    if answer.isError():
-        code = getattr(answer, "exception_code", 0)
-        raise LineError(f"exception answer {code} ({EXCEPTIONS.get(code, 'unknown')}) for register {span.first}")
-    if answer.transaction_id == 0:
-        raise LineError("answer without our transaction identifier")
-    if answer.function_code != function:
-        raise LineError(f"answer of function {answer.function_code}, asked was {function}")
-    if len(answer.registers) != span.length:
-        raise LineError(f"short answer: {len(answer.registers)} of {span.length} registers from {span.first} on")
+CLOCK_STEP_ERROR_S = 5.0  # of a clock that was set, beside what its registers and the line make unsure
+PAGE_ASKS = 3
 
 
 class ModbusMeter:
     """One unit on a line, with its register map."""
 
     def __init__(self, line: ModbusLine, unit: int, map_: RegisterMap, site: str, interval_s: int = 3600) -> None:
-        if interval_s % map_.archive.interval_s:
-            raise ValueError(f"interval_s: {interval_s}; allowed with this map: multiples of {map_.archive.interval_s}")
+        if allowed := map_.other_intervals(interval_s):
+            raise ValueError(f"interval_s: {interval_s}; allowed with this map: {allowed}")
         self.line, self.unit, self.map, self.site, self.interval_s = line, unit, map_, site, interval_s
         self._decoder = RecordDecoder(map_.archive, map_.word_order)
+        self._describer = Describer(line.framing, map_)
 
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
         """The readings from `start` to `end` (whole seconds), from the meter's archive. Raises PollError.
 
         `now` is asked when the meter's clock has been read, for the offset.
         """
-        try:
+        async with self._talk():
             return await self._read_day(int(start.timestamp()), int(end.timestamp()), now)
-        except NothingCame as error:
-            raise Unanswered(self.site, str(error)) from error
-        except (LineError, BadRegisters) as error:
-            raise PollError(self.site, str(error)) from error
-        finally:
-            self.line.close()
+
+    async def set_interval(self, interval_s: int) -> int:
+        """As `Reader.set_interval`: the map's `interval` is written."""
+        setting = self.map.interval
+        if setting is None:
+            raise Unable(self.site, f'its register map ("{self.map.title}") does not say where the interval is set')
+        if interval_s % setting.unit_s or not setting.min_s <= interval_s <= setting.max_s:
+            allowed = f"{setting.min_s} to {setting.max_s} s in steps of {setting.unit_s} s"
+            raise Unable(self.site, f"an interval of {interval_s} s; allowed with its register map: {allowed}")
+        words = number_words(interval_s // setting.unit_s, WORDS[setting.type], self.map.word_order)
+        async with self._talk():
+            await self.line.write(self.unit, setting.function, setting.address, words, self.map.pause_s)
+            return interval_of(await self._interval_words(), setting)
+
+    async def set_clock(self, now: Callable[[], datetime], step_max_s: float) -> float:
+        """As `Reader.set_clock`: the map's `set_clock` is written, in whole seconds, where the step is one at least."""
+        setting = self.map.set_clock
+        if setting is None:
+            raise Unable(self.site, f'its register map ("{self.map.title}") does not say where the clock is set')
+        async with self._talk():
+            clock_s, offset_s, read_at = await self._clock(now)
+            step_s = int(max(-step_max_s, min(step_max_s, -offset_s)))
+            if step_s == 0:
+                return offset_s
+            passed_s = int((now() - read_at).total_seconds())
+            words = instant_words(clock_s + passed_s + step_s, setting, self.map.word_order)
+            await self.line.write(self.unit, 16, setting.address, words, self.map.pause_s)
+            _, after_s, _ = await self._clock(now)
+        if abs(after_s - offset_s - step_s) > CLOCK_STEP_ERROR_S:
+            raise PollError(
+                self.site, f"its clock was {offset_s:+.0f} s off, was moved by {step_s:+d} s and is {after_s:+.0f} s off"
+            )
+        return after_s
 
     @property
     def lock(self) -> asyncio.Lock:
@@ -195,26 +101,31 @@ class ModbusMeter:
         """As `Reader.trace`."""
         return self.line.trace
 
-    async def set_interval(self, interval_s: int) -> int:
-        """As `Reader.set_interval`."""
-        raise Unable(self.site, "the register map does not say where the interval is set")
-
-    async def set_clock(self, now: Callable[[], datetime], step_max_s: float) -> float:
-        """As `Reader.set_clock`."""
-        raise Unable(self.site, "the register map does not say where the clock is set")
-
     def describe(self, frame: Frame) -> str:
-        """As `Reader.describe`."""
-        return f"{'request' if frame.sent else 'answer'} of {len(frame.octets)} octets"
+        """As `Reader.describe`; frames in the order in which they went."""
+        return self._describer.describe(frame)
 
     async def close(self) -> None:
         """As `Reader.close`."""
         self.line.close()
 
+    @asynccontextmanager
+    async def _talk(self) -> AsyncIterator[None]:
+        """What goes wrong is a PollError; the line is closed afterwards."""
+        try:
+            yield
+        except NothingCame as error:
+            raise Unanswered(self.site, str(error)) from error
+        except (LineError, BadRegisters) as error:
+            raise PollError(self.site, str(error)) from error
+        finally:
+            self.line.close()
+
     async def _read_day(self, start_s: int, end_s: int, now: Callable[[], datetime]) -> Answer:
         answers = await self._answers(header_spans(self.map))
         asked_at = now()
-        header = header_of(answers, self.map)
+        apart = self.map.interval is not None and self.map.table != "holding"
+        header = header_of(answers, self.map, await self._interval_words() if apart else None)
         offset_s = header.clock_s - asked_at.timestamp()
         records = await self._between(header, start_s - TOLERANCE_S, end_s + TOLERANCE_S)
         readings = _day_readings(self.map, header, records, range(start_s, end_s + 1, self.interval_s), offset_s)
@@ -224,34 +135,82 @@ class ModbusMeter:
             log_from = datetime.fromtimestamp(oldest.at_s, UTC)
         return Answer(readings, log_from)
 
+    async def _clock(self, now: Callable[[], datetime]) -> tuple[int, float, datetime]:
+        """What the meter's clock shows, its offset, and when that was."""
+        clock = self.map.clock
+        (words,) = await self._answers([Span(clock.address, WORDS[clock.type])])
+        read_at = now()
+        shown_s = instant_s(words, clock)
+        return shown_s, shown_s - read_at.timestamp(), read_at
+
+    async def _interval_words(self) -> Words:
+        """The registers of the interval, which are holding registers whatever the map's table."""
+        assert self.map.interval is not None
+        first, count = self.map.interval.address, WORDS[self.map.interval.type]
+        registers = await self.line.read(self.unit, "holding", first, count, self.map.pause_s)
+        return Words(first, registers, self.map.word_order)
+
     async def _answers(self, spans: Sequence[Span]) -> list[Words]:
-        answers = await self.line.read(self.unit, self.map.table, spans)
-        return [Words(first, registers, self.map.word_order) for first, registers in answers]
+        map_ = self.map
+        return [
+            Words(first, await self.line.read(self.unit, map_.table, first, count, map_.pause_s), map_.word_order)
+            for first, count in spans
+        ]
 
     async def _between(self, header: Header, start_s: int, end_s: int) -> list[ArchiveRecord]:
-        """The records of a period. Where hours are missing from the archive, or twice in it, counting back from the newest
-        record misses the period by as much: the window then grows towards it."""
+        """The records of a period. Where hours are missing from the archive, or twice in it, or the interval was another one,
+        counting back from the newest record misses the period by as much: the window then grows towards it, by ever more."""
         if header.newest_at_s is None:
             return []
-        interval_s, oldest = self.map.archive.interval_s, header.stored - 1
+        interval_s, oldest, least = header.interval_s, header.stored - 1, 1
         young = min(max(0, -((end_s - header.newest_at_s) // interval_s)), oldest)
         old = min(max(young, (header.newest_at_s - start_s) // interval_s), oldest)
         records = await self._aged(header, old, young)
         while records[-1].at_s < end_s - interval_s and young > 0:
-            more = min(young, 1 + (end_s - records[-1].at_s) // interval_s)
+            more = min(young, max(least, 1 + (end_s - records[-1].at_s) // interval_s))
             records += await self._aged(header, young - 1, young - more)
-            young -= more
+            young, least = young - more, 2 * least
         while records[0].at_s >= start_s + interval_s and old < oldest:
-            more = min(oldest - old, 1 + (records[0].at_s - start_s) // interval_s)
+            more = min(oldest - old, max(least, 1 + (records[0].at_s - start_s) // interval_s))
             records[:0] = await self._aged(header, old + more, old + 1)
-            old += more
+            old, least = old + more, 2 * least
         return [record for record in records if start_s <= record.at_s <= end_s]
 
     async def _aged(self, header: Header, old: int, young: int) -> list[ArchiveRecord]:
         """The records from the `old`-th to the `young`-th before the newest, oldest first."""
-        archive = self.map.archive
-        spans = record_spans(archive, (header.newest - old) % archive.capacity, old - young + 1, self.map.max_count)
-        return self._decoder.records(await self._answers(spans))
+        archive, count = self.map.archive, old - young + 1
+        is_ring = archive.order == "ring"
+        position = (header.newest - old) % archive.capacity if is_ring else young
+        answers = await self._pages(position, count) if archive.window else await self._straight(position, count)
+        if any(one.data == other.data for one, other in pairwise(answers)):
+            raise BadRegisters(f"the same records twice, at {answers[0].first} and further on")  # an answer came twice
+        records = self._decoder.records(answers)
+        return records if is_ring else records[::-1]
+
+    async def _straight(self, position: int, count: int) -> list[Words]:
+        return await self._answers(record_spans(self.map.archive, position, count, self.map.max_count))
+
+    async def _pages(self, position: int, count: int) -> list[Words]:
+        """Each page with the position that it shows, as often as it is another one than was asked for."""
+        archive, pages = self.map.archive, []
+        assert archive.window is not None
+        while count > 0:
+            taken = min(count, archive.window.records, archive.capacity - position)
+            pages.append(await self._page(position, taken * archive.record_registers))
+            position, count = (position + taken) % archive.capacity, count - taken
+        return pages
+
+    async def _page(self, position: int, registers: int) -> Words:
+        archive, map_, pause_s = self.map.archive, self.map, self.map.pause_s
+        window = archive.window
+        assert window is not None
+        await self.line.write(self.unit, window.function, window.select, [position], pause_s)
+        shown = -1
+        for _ in range(PAGE_ASKS):
+            shown, *found = await self.line.read(self.unit, map_.table, window.shows, 1 + registers, pause_s)
+            if shown == position:
+                return Words(archive.address, found, map_.word_order)
+        raise BadRegisters(f"register {window.shows}: the archive shows position {shown}, asked was {position}")
 
 
 def _day_readings(

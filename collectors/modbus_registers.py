@@ -6,17 +6,24 @@ whole seconds since 1970 (UTC), `*_s`.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import NamedTuple
 
 import msgspec
 
-from collectors.modbus_maps import WORDS, Archive, Instant, Number, RegisterMap, StatusWord, WordOrder
-from metering.facts import Status
+from collectors.modbus_maps import WORDS, Archive, Instant, IntervalSetting, Number, RegisterMap, StatusWord, WordOrder
+from metering.facts import FIRST_YEAR, INTEGER_MAX, INTERVAL_S_MAX, YEAR_AFTER, Status
 
-FORMAT = {"u16": "H", "u32": "I", "u64": "Q", "unix_u32": "I", "ymdhms": "6H"}
+FORMAT = {
+    "u16": "H", "u32": "I", "u64": "Q", "bcd32": "I", "bcd64": "Q", "f32": "I", "f64": "Q", "unix_u32": "I",
+    "ymdhms": "6H", "bcd_ymdhms": "3H",
+}  # fmt: skip
+FLOATS = {"f32": (">f", 24), "f64": (">d", 53)}  # format, bits of the significand
+INTERVAL_S_MIN = 60
 
 
 class BadRegisters(ValueError):
@@ -31,13 +38,17 @@ class Span(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a meter says of itself, and how far its archive reaches. Instants in seconds; None: the archive is empty."""
+    """What a meter says of itself, and how far its archive reaches. Instants in seconds; None: the archive is empty.
+
+    `newest`: the newest record's position; `interval_s`: how far apart records are now.
+    """
 
     clock_s: int
     status: tuple[Status, ...]
     newest: int
     stored: int
     newest_at_s: int | None
+    interval_s: int
 
 
 class ArchiveRecord(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +72,10 @@ class Words:
         self.reversed = order == "little"
         self.data = struct.pack(f">{self.count}H", *(reversed(registers) if self.reversed else registers))
 
+    def holds(self, address: int, words: int) -> bool:
+        """Whether the words from `address` on are in the answer."""
+        return self.first <= address and address + words <= self.first + self.count
+
     def bytes_at(self, address: int, words: int) -> bytes:
         """The words from `address` on, the most significant first."""
         offset = address - self.first
@@ -76,12 +91,14 @@ class Words:
 
 
 def header_spans(map_: RegisterMap) -> list[Span]:
-    """The requests for clock, status and the archive's state, as few as the map allows."""
+    """The requests for clock, status and the archive's state (and the interval, where it is in the same table), as few as the
+    map allows."""
     archive = map_.archive
-    parts: tuple[Number | Instant | StatusWord, ...] = (
+    parts: tuple[Number | Instant | StatusWord | IntervalSetting | None, ...] = (
         map_.clock, map_.status, archive.newest, archive.stored, archive.newest_at,
+        map_.interval if map_.table == "holding" else None,
     )  # fmt: skip
-    return merged([Span(part.address, WORDS[part.type]) for part in parts], map_.max_count, map_.max_gap)
+    return merged([Span(part.address, WORDS[part.type]) for part in parts if part], map_.max_count, map_.max_gap)
 
 
 def merged(spans: Iterable[Span], max_count: int, max_gap: int) -> list[Span]:
@@ -110,22 +127,35 @@ def record_spans(archive: Archive, position: int, records: int, max_count: int) 
     return spans
 
 
-def header_of(answers: Sequence[Words], map_: RegisterMap) -> Header:
-    """From the answers to `header_spans`. Raises BadRegisters where the archive's state or an instant cannot be."""
+def header_of(answers: Sequence[Words], map_: RegisterMap, interval: Words | None = None) -> Header:
+    """From the answers to `header_spans`, and that about the interval where it is in another table. Raises BadRegisters where
+    the archive's state or an instant cannot be."""
     archive = map_.archive
-    newest = _count(_holding(answers, archive.newest.address), archive.newest)
     stored = _count(_holding(answers, archive.stored.address), archive.stored)
+    newest = _count(_holding(answers, archive.newest.address), archive.newest) if archive.newest else 0
     if newest is None or stored is None or stored > archive.capacity:
         raise BadRegisters(f"register {archive.stored.address}: {stored} records stored, at most {archive.capacity} fit")
-    if stored and newest >= archive.capacity:
+    if stored and archive.newest and newest >= archive.capacity:
         raise BadRegisters(f"register {archive.newest.address}: newest record at {newest} of {archive.capacity}")
+    setting, interval_s = map_.interval, archive.interval_s
+    if setting is not None:
+        interval_s = interval_of(interval or _holding(answers, setting.address), setting)
     return Header(
         clock_s=instant_s(_holding(answers, map_.clock.address), map_.clock),
         status=Flags(map_.status).names(_holding(answers, map_.status.address).unsigned(map_.status.address, 1)),
         newest=newest,
         stored=stored,
         newest_at_s=instant_s(_holding(answers, archive.newest_at.address), archive.newest_at) if stored else None,
+        interval_s=interval_s,
     )
+
+
+def interval_of(words: Words, setting: IntervalSetting) -> int:
+    """The recording interval in these registers, in seconds. Raises BadRegisters where it is none."""
+    interval_s = words.unsigned(setting.address, WORDS[setting.type]) * setting.unit_s
+    if not INTERVAL_S_MIN <= interval_s <= INTERVAL_S_MAX:
+        raise BadRegisters(f"register {setting.address}: an interval of {interval_s} s")
+    return interval_s
 
 
 def _holding(answers: Sequence[Words], address: int) -> Words:
@@ -161,7 +191,7 @@ class RecordDecoder:
         for offset, words, name, type_ in sorted(_parts(archive, order)):
             packed += f"{2 * (offset - end)}x{FORMAT[type_]}"
             self._place[name] = values
-            values, end = values + (words if type_ == "ymdhms" else 1), offset + words
+            values, end = values + (words if type_.endswith("ymdhms") else 1), offset + words
         self._packed = struct.Struct(f"{packed}{2 * (size - end)}x")
 
     def records(self, answers: Iterable[Words]) -> list[ArchiveRecord]:
@@ -176,7 +206,9 @@ class RecordDecoder:
         archive, place = self._archive, self._place
         at = values[place["at"] :]
         return ArchiveRecord(
-            at[0] - archive.at.utc_offset_s if archive.at.type == "unix_u32" else _calendar_s(at[:6], words, archive.at),
+            at[0] - archive.at.utc_offset_s
+            if archive.at.type == "unix_u32"
+            else _calendar_s(at[: WORDS[archive.at.type]], words, archive.at),
             self._count("index", archive.index, values),
             self._count("unconverted", archive.unconverted, values),
             self._count("own_index", archive.own_index, values),
@@ -197,12 +229,42 @@ def _parts(archive: Archive, order: WordOrder) -> Iterator[tuple[int, int, str, 
             yield offset, words, name, part.type
 
 
-def _checked(value: int, number: Number) -> int | None:
-    if value == number.missing:
+def _checked(raw: int, number: Number) -> int | None:
+    """Ticks, from the unsigned number in the registers."""
+    if raw == number.missing:
+        return None
+    value: int | Fraction | None = raw
+    if number.type in FLOATS:
+        value = _float(raw, number)
+    elif number.type.startswith("bcd"):
+        value = _decimal_digits(raw, WORDS[number.type], number.address)
+    if value is None:
         return None
     if number.limit is not None and value > number.limit:
         raise BadRegisters(f"register {number.address}: {value} is above {number.limit}")
-    return value * number.ticks
+    ticks = math.floor(value * number.ticks)
+    exact = 1 << FLOATS[number.type][1] if number.type in FLOATS else INTEGER_MAX
+    if ticks >= exact:
+        raise BadRegisters(f"register {number.address}: {ticks} ticks are more than it can say exactly")
+    return ticks
+
+
+def _float(raw: int, number: Number) -> Fraction | None:
+    """The float's value, and a last bit more: what stands for 0.3 may be a little less. None where it is no number."""
+    form, bits = FLOATS[number.type]
+    value = struct.unpack(form, raw.to_bytes(2 * WORDS[number.type], "big"))[0]
+    if math.isnan(value):
+        return None
+    if value < 0 or math.isinf(value):
+        raise BadRegisters(f"register {number.address}: {value}, which is no count")
+    return Fraction(value) * (1 + Fraction(1, 1 << bits))
+
+
+def _decimal_digits(raw: int, words: int, address: int) -> int:
+    digits = f"{raw:0{4 * words}x}"
+    if not digits.isdecimal():
+        raise BadRegisters(f"register {address}: 0x{digits}, which is no decimal number")
+    return int(digits)
 
 
 def _count(words: Words, number: Number) -> int | None:
@@ -211,17 +273,24 @@ def _count(words: Words, number: Number) -> int | None:
 
 def instant_s(words: Words, instant: Instant) -> int:
     """The instant in these registers, in seconds since 1970. Raises BadRegisters where there is no such date."""
+    count = WORDS[instant.type]
     if instant.type == "unix_u32":
-        return words.unsigned(instant.address, 2) - instant.utc_offset_s
-    return _calendar_s(struct.unpack(">6H", words.bytes_at(instant.address, 6)), words, instant)
+        return words.unsigned(instant.address, count) - instant.utc_offset_s
+    return _calendar_s(struct.unpack(f">{count}H", words.bytes_at(instant.address, count)), words, instant)
 
 
 def _calendar_s(registers: Sequence[int], words: Words, instant: Instant) -> int:
-    year, month, day, hour, minute, second = reversed(registers) if words.reversed else registers
+    fields = [*reversed(registers)] if words.reversed else [*registers]
+    if instant.type == "bcd_ymdhms":
+        fields = [_decimal_digits(byte, 1, instant.address) for word in fields for byte in divmod(word, 256)]
+        fields[0] += 2000
     try:
+        year, month, day, hour, minute, second = fields
         local = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError as error:
         raise BadRegisters(f"register {instant.address}: {error}") from error
+    if not FIRST_YEAR <= year < YEAR_AFTER:
+        raise BadRegisters(f"register {instant.address}: the year {year}")
     return int(local.timestamp()) - instant.utc_offset_s
 
 
@@ -230,6 +299,9 @@ def instant_words(at_s: int, instant: Instant, order: WordOrder) -> list[int]:
     if instant.type == "unix_u32":
         return number_words(at_s + instant.utc_offset_s, 2, order)
     local = datetime.fromtimestamp(at_s, UTC) + timedelta(seconds=instant.utc_offset_s)
+    if instant.type == "bcd_ymdhms":
+        digits = f"{local:%y%m%d%H%M%S}"
+        return [int(digits[n : n + 4], 16) for n in (0, 4, 8)]
     return [local.year, local.month, local.day, local.hour, local.minute, local.second]
 
 
@@ -244,7 +316,13 @@ def count_words(ticks: int | None, number: Number, order: WordOrder) -> list[int
     words = WORDS[number.type]
     if ticks is None:
         return number_words((1 << 16 * words) - 1 if number.missing is None else number.missing, words, order)
-    return number_words(ticks // number.ticks, words, order)
+    if number.type in FLOATS:
+        raw = int.from_bytes(struct.pack(FLOATS[number.type][0], ticks / number.ticks), "big")
+    elif number.type.startswith("bcd"):
+        raw = int(str(ticks // number.ticks), 16)
+    else:
+        raw = ticks // number.ticks
+    return number_words(raw, words, order)
 
 
 def flags_word(names: Iterable[str], status: StatusWord) -> int:

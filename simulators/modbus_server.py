@@ -1,98 +1,34 @@
-"""A Modbus TCP server for simulated meters: real sockets, real frames, registers laid out by a register map.
+"""A Modbus server for simulated meters: real sockets and pseudo-terminals, real frames, registers laid out by a register map.
 
-The registers are made when they are asked for, from what the meter's log says at that virtual instant. The archive has a
-place for every hour; an hour that was not logged is a record without values. Equipment that is silent closes the
-connection, or, with `mute`, keeps it and says nothing, as real ones do: a client then waits for its time-out.
+Equipment that is silent closes a TCP connection, or, with `mute`, keeps it and says nothing, as real ones do: a client then
+waits for its time-out. On a serial line it is always mute.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import struct
+import tty
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 from typing import Final
 
+from pymodbus.framer import FramerRTU
+
 from collectors.modbus_maps import RegisterMap
-from collectors.modbus_registers import count_words, flags_word, instant_words
-from simulators.meter import LogRow, SimulatedMeter
+from simulators.meter import SimulatedMeter
+from simulators.modbus_image import RegisterImage
 
+log = logging.getLogger(__name__)
 MBAP: Final = struct.Struct(">HHHBB")
-READ: Final = struct.Struct(">HH")
-HOUR_S: Final = 3600
+TWO: Final = struct.Struct(">HH")
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
-
-
-class RegisterImage:
-    """The registers of one meter, as they are at an instant."""
-
-    def __init__(self, meter: SimulatedMeter, map_: RegisterMap) -> None:
-        self.meter, self.map = meter, map_
-
-    def read(self, first: int, count: int, now: datetime) -> list[int] | None:
-        """`count` registers from `first` on; None where there are none."""
-        archive = self.map.archive
-        end = archive.address + archive.capacity * archive.record_registers
-        if archive.address <= first and first + count <= end:
-            return self._archive(first - archive.address, count, now)
-        known = self._header(now)
-        if not any(register in known for register in range(first, first + count)):
-            return None
-        return [known.get(register, 0) for register in range(first, first + count)]
-
-    def _extent(self, now: datetime) -> tuple[int, int]:
-        """The hours (since 1970) of the archive's oldest and newest record."""
-        shows = self.meter.clock(now)
-        newest = int(shows.timestamp()) // HOUR_S
-        kept_from = max(self.meter.fitted_at, shows - self.meter.log_for)
-        oldest = -(-int(kept_from.timestamp()) // HOUR_S)
-        return max(oldest, newest - self.map.archive.capacity + 1), newest
-
-    def _header(self, now: datetime) -> dict[int, int]:
-        map_, archive, order = self.map, self.map.archive, self.map.word_order
-        oldest, newest = self._extent(now)
-        stored = max(0, newest - oldest + 1)
-        parts = {
-            map_.clock.address: instant_words(int(self.meter.clock(now).timestamp()), map_.clock, order),
-            map_.status.address: [flags_word(self.meter.row_now(now).status, map_.status)],
-            archive.newest.address: count_words(newest % archive.capacity, archive.newest, order),
-            archive.stored.address: count_words(stored, archive.stored, order),
-            archive.newest_at.address: instant_words(newest * HOUR_S, archive.newest_at, order),
-        }
-        return {address + n: word for address, words in parts.items() for n, word in enumerate(words)}
-
-    def _archive(self, offset: int, count: int, now: datetime) -> list[int]:
-        size = self.map.archive.record_registers
-        first = offset // size
-        records = range(first, (offset + count - 1) // size + 1)
-        words = [word for position in records for word in self._record(position, now)]
-        return words[offset - first * size : offset - first * size + count]
-
-    def _record(self, position: int, now: datetime) -> list[int]:
-        archive, order = self.map.archive, self.map.word_order
-        oldest, newest = self._extent(now)
-        hour = newest - (newest - position) % archive.capacity
-        if hour < oldest:
-            return [0] * archive.record_registers
-        at = datetime.fromtimestamp(hour * HOUR_S, UTC)
-        found = self.meter.log(at, at, now)
-        row: LogRow | None = found[0] if found else None
-        words = [0] * archive.record_registers
-        _place(words, archive.at.address, instant_words(hour * HOUR_S, archive.at, order))
-        for number, ticks in (
-            (archive.index, row.index if row else None),
-            (archive.unconverted, row.unconverted if row else None),
-            (archive.own_index, row.reference if row else None),
-        ):
-            if number is not None:
-                _place(words, number.address, count_words(ticks, number, order))
-        if archive.status is not None:
-            _place(words, archive.status.address, [flags_word(row.status if row else (), archive.status)])
-        return words
-
-
-def _place(words: list[int], address: int, part: list[int]) -> None:
-    words[address : address + len(part)] = part
+READS, WRITES = (3, 4), (6, 16)
+RTU_SILENCE_S: Final = 0.2  # after which what came in before is no beginning of a question
+WRITE_AGAIN_S: Final = 0.01
 
 
 class ModbusServer:
@@ -129,19 +65,35 @@ class ModbusServer:
         image, now = self.images.get(unit), self.now()
         if image is None or not image.meter.answers(now):
             return None
-        if function != (3 if self.map.table == "holding" else 4):
-            return bytes((function | 0x80, ILLEGAL_FUNCTION))
-        first, count = READ.unpack(data) if len(data) == READ.size else (0, 0)
+        if function in READS:
+            return self._read(image, function, data, now)
+        if function in WRITES:
+            return self._write(image, function, data, now)
+        return bytes((function | 0x80, ILLEGAL_FUNCTION))
+
+    def _read(self, image: RegisterImage, function: int, data: bytes, now: datetime) -> bytes:
+        first, count = TWO.unpack(data) if len(data) == TWO.size else (0, 0)
         if not 1 <= count <= self.map.max_count:
             return bytes((function | 0x80, ILLEGAL_VALUE))
-        registers = image.read(first, count, now)
+        registers = image.read(function, first, count, now)
         if registers is None:
-            return bytes((function | 0x80, ILLEGAL_ADDRESS))
+            return bytes((function | 0x80, ILLEGAL_ADDRESS if image.has(function) else ILLEGAL_FUNCTION))
         spoiled = image.meter.spoils_answer()
         if spoiled == "short":
             registers = registers[:-1]
         answer = bytes((function, 2 * len(registers))) + struct.pack(f">{len(registers)}H", *registers)
         return answer[:-1] if spoiled == "wrong_check" else answer
+
+    def _write(self, image: RegisterImage, function: int, data: bytes, now: datetime) -> bytes:
+        first, number = TWO.unpack(data[:4]) if len(data) >= TWO.size else (0, 0)
+        octets = data[2:4] if function == 6 else data[5:]
+        whole = len(data) == 4 if function == 6 else len(data) > 5 and data[4] == 2 * number == len(octets)
+        if not whole:
+            return bytes((function | 0x80, ILLEGAL_VALUE))
+        words = struct.unpack(f">{len(octets) // 2}H", octets)
+        if not image.write(first, words, now):
+            return bytes((function | 0x80, ILLEGAL_ADDRESS))
+        return bytes((function,)) + data[:4]
 
 
 class _Connection(asyncio.Protocol):
@@ -183,3 +135,79 @@ class _Connection(asyncio.Protocol):
             self._transport.write(header + answer)
         elif not self._server.mute:
             self._transport.close()
+
+
+class ModbusPtyServer:
+    """Serves a server's meters by Modbus RTU on a pseudo-terminal of its own; `path` is what a collector opens.
+
+    `link`: a path to make a symbolic link to the pty at.
+    """
+
+    def __init__(self, server: ModbusServer, link: Path | None = None) -> None:
+        self._server, self._link = server, link
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+        self._waiting, self._heard_at = b"", 0.0
+        if link is not None:
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.path)
+            self.path = str(link)
+
+    def start(self) -> None:
+        """Serve in the running event loop."""
+        asyncio.get_running_loop().add_reader(self._master, self._hear)
+
+    def close(self) -> None:
+        """Hang up: whoever reads the line sees its end."""
+        asyncio.get_running_loop().remove_reader(self._master)
+        os.close(self._master)
+        os.close(self._slave)
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)
+
+    def hears(self, data: bytes) -> list[bytes]:
+        """What is said to what came in: frames, each the answer to a whole question."""
+        self._waiting += data
+        answers = []
+        while (size := _question_size(self._waiting)) and len(self._waiting) >= size:
+            question, self._waiting = self._waiting[:size], self._waiting[size:]
+            if question[-2:] != _crc(question[:-2]):
+                self._waiting = b""
+                break
+            answer = self._server.answer(question[0], question[1], question[2:-2])
+            if answer is not None:
+                body = question[:1] + answer
+                answers.append(body + _crc(body))
+        return answers
+
+    def _hear(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._heard_at > RTU_SILENCE_S:
+            self._waiting = b""
+        self._heard_at = now
+        for frame in self.hears(os.read(self._master, 4096)):
+            self._say(frame)
+
+    def _say(self, frame: bytes) -> None:
+        try:
+            sent = os.write(self._master, frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            log.info("%s: %s", self.path, error)
+            return
+        if sent < len(frame):
+            asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._say, frame[sent:])
+
+
+def _question_size(data: bytes) -> int:
+    """How long the question at the start of `data` is, by its function; 0 where that is not known yet."""
+    if len(data) < 8:
+        return 0
+    return 9 + data[6] if data[1] == 16 else 8
+
+
+def _crc(body: bytes) -> bytes:
+    return FramerRTU.compute_CRC(body).to_bytes(2, "big")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from collectors.modbus_maps import WORDS, RegisterMap
-from collectors.modbus_registers import count_words, flags_word, instant_words
+from collectors.modbus_registers import count_words, flags_word, instant_words, number_words
 
 # Takes the frame that would be sent and how many were before it; gives the frames to send, or None to close the connection.
 Spoil = Callable[[bytes, int], Iterable[bytes] | None]
@@ -79,11 +79,16 @@ def archive_registers(
 
     put(map_.clock.address, instant_words(clock_s, map_.clock, order))
     put(map_.status.address, [flags_word(status, map_.status)])
-    put(archive.newest.address, count_words(newest, archive.newest, order))
+    if archive.newest is not None:
+        put(archive.newest.address, count_words(newest, archive.newest, order))
+    if map_.interval is not None:
+        interval = archive.interval_s // map_.interval.unit_s
+        put(map_.interval.address, number_words(interval, WORDS[map_.interval.type], order))
     put(archive.stored.address, count_words(len(rows), archive.stored, order))
     put(archive.newest_at.address, instant_words(rows[-1][0] if rows else 0, archive.newest_at, order))
     for age, (at_s, index) in enumerate(reversed(rows)):
-        base = archive.address + (newest - age) % archive.capacity * archive.record_registers
+        position = age if archive.newest is None else (newest - age) % archive.capacity
+        base = archive.address + position * archive.record_registers
         put(base, [0] * archive.record_registers)
         put(base + archive.at.address, instant_words(at_s, archive.at, order))
         put(base + archive.index.address, count_words(index, archive.index, order))

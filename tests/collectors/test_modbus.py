@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from collectors.modbus import ModbusLine, ModbusMeter
+from collectors.modbus import ModbusMeter
+from collectors.modbus_line import ModbusLine
 from collectors.modbus_maps import register_map
 from collectors.reader import Answer, Unanswered
 from collectors.reading import PollError
@@ -138,8 +139,8 @@ def shorter(frame: bytes, _n: int) -> list[bytes]:
 @pytest.mark.parametrize(
     ("spoil", "cause"),
     [
-        (shorter, r"short answer: 6 of 7 registers from 0 on"),
-        (lambda frame, _: [changed(frame, 8, 4)], r"corrupt answer: 4 bytes announced, 14 in the frame"),
+        (shorter, r"short answer: 7 of 8 registers from 0 on"),
+        (lambda frame, _: [changed(frame, 8, 4)], r"corrupt answer: 4 bytes announced, 16 in the frame"),
         (lambda frame, _: [changed(frame, 7, 4)], r"answer of function 4, asked was 3"),
         (lambda frame, _: [changed(frame, 7, 99)], r"corrupt answer: function 99"),
         (lambda frame, _: [changed(frame, 3, 1)], r"corrupt answer: protocol identifier 1"),
@@ -217,4 +218,7 @@ def test_an_answer_that_comes_after_the_time_out_does_not_meet_the_next_poll() -
 
 def test_an_interval_that_the_archive_does_not_have_is_refused() -> None:
     with pytest.raises(ValueError, match="interval_s: 900; allowed with this map: multiples of 3600"):
-        ModbusMeter(ModbusLine("127.0.0.1", 1, 1.0), 1, MAP, "site-1", 900)
+        ModbusMeter(ModbusLine("127.0.0.1", 1, 1.0), 1, register_map("pulse_recorder"), "site-1", 900)
+    with pytest.raises(ValueError, match="interval_s: 450; allowed with this map: multiples of 60 from 360 on"):
+        ModbusMeter(ModbusLine("127.0.0.1", 1, 1.0), 1, MAP, "site-1", 450)
+    ModbusMeter(ModbusLine("127.0.0.1", 1, 1.0), 1, MAP, "site-1", 900)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.modbus_maps import Archive, Instant, MapError, Number, known, register_map
+from collectors.modbus_maps import WORDS, Archive, Instant, MapError, Number, known, register_map
 from collectors.modbus_registers import (
     BadRegisters,
     RecordDecoder,
@@ -90,10 +90,15 @@ def test_every_map_reads_back_what_it_says(name: str) -> None:
     start_s = 1_790_000_000 // 3600 * 3600
     rows = [(start_s + n * 3600, None if n == 2 else 1000 + n) for n in range(6)]
     registers = archive_registers(map_, start_s + 20_000, rows, newest=2, status=["tamper"])
-    header = header_of(words_of(registers, header_spans(map_), map_.word_order), map_)
-    assert header == (start_s + 20_000, ("tamper",), 2, 6, rows[-1][0])
-    spans = record_spans(map_.archive, (2 - 5) % map_.archive.capacity, 6, map_.max_count)
+    interval = (
+        words_of(registers, [Span(map_.interval.address, WORDS[map_.interval.type])], map_.word_order) if map_.interval else []
+    )
+    header = header_of(words_of(registers, header_spans(map_), map_.word_order), map_, *interval)
+    is_ring = map_.archive.order == "ring"
+    assert header == (start_s + 20_000, ("tamper",), 2 if is_ring else 0, 6, rows[-1][0], 3600)
+    spans = record_spans(map_.archive, (2 - 5) % map_.archive.capacity if is_ring else 0, 6, map_.max_count)
     records = RecordDecoder(map_.archive, map_.word_order).records(words_of(registers, spans, map_.word_order))
+    records = records if is_ring else records[::-1]
     assert [(record.at_s, record.index) for record in records] == rows
     assert all(span.length <= map_.max_count for span in spans)
 
@@ -131,7 +136,9 @@ def test_scaled_counts_are_ticks() -> None:
 
 
 def test_a_map_that_is_not_there_or_is_wrong_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(MapError, match=r"allowed: hourly_log, pulse_recorder, or the path of a \.toml file"):
+    with pytest.raises(
+        MapError, match=r"allowed: flow_computer, hourly_log, paged_convertor, pulse_recorder, or the path of a \.toml file"
+    ):
         register_map("nonsense")
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('title = "x"\nword_order = "middle"\n')

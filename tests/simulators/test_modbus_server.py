@@ -11,7 +11,8 @@ from decimal import Decimal
 import pytest
 from pymodbus.client import AsyncModbusTcpClient
 
-from collectors.modbus import ModbusLine, ModbusMeter
+from collectors.modbus import ModbusMeter
+from collectors.modbus_line import ModbusLine
 from collectors.modbus_maps import known, register_map
 from collectors.modbus_registers import Words, header_of, header_spans
 from simulators.consumption import PROFILES, Consumption
