@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from collectors.dlms_reader import dlms_line, dlms_reader
 from collectors.iec62056_21_reader import iec_line, iec_reader
-from collectors.modbus import ModbusLine, ModbusMeter
+from collectors.modbus import ModbusMeter
+from collectors.modbus_line import BAUD, ModbusLine, modbus_line
 from collectors.modbus_maps import register_map
 from collectors.reader import Answer, MeterSettings, Reader, Unanswered
 from collectors.reading import DayReadings, PollError
@@ -128,13 +128,12 @@ def to_fact(meter: MeterSettings, gas_day: date, readings: DayReadings) -> Readi
 
 
 def _modbus_line(meter: MeterSettings, timeout_s: float) -> ModbusLine:
-    url = urlsplit(meter.address)
-    if url.scheme != "tcp" or url.hostname is None or url.port is None:
-        raise ValueError(f'address: found "{meter.address}"; allowed with modbus: tcp://host:port')
-    return ModbusLine(url.hostname, url.port, meter.timeout_s or timeout_s)
+    return modbus_line(meter.address, meter.timeout_s or timeout_s, meter.baud, meter.parity)
 
 
 def _modbus_reader(meter: MeterSettings, line: ModbusLine, _timeout_s: float) -> Reader:
+    if line.baud is not None and line.baud != (meter.baud or BAUD):
+        raise ValueError(f"baud: found {meter.baud or BAUD}; allowed: {line.baud}, as with the others at {meter.address}")
     return ModbusMeter(line, int(meter.device), register_map(meter.map or ""), meter.meter_point, meter.interval_s)
 
 

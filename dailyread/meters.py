@@ -91,23 +91,27 @@ def is_line(address: str) -> bool:
 
 
 def _modbus_mistakes(meter: MeterConfig) -> Mistakes:
-    if not (is_line(meter.address) and meter.address.startswith("tcp:")):
-        yield "address", f'found "{meter.address}"; allowed with modbus: tcp://host:port'
-    if not (isinstance(meter.device, int) and 0 <= meter.device <= 255):
-        yield "device", f"found {meter.device!r}; allowed: the Modbus unit, a whole number from 0 to 255"
-    for field in ("baud", "parity"):
+    is_serial = meter.address.startswith("serial:")
+    if not is_line(meter.address.removeprefix("rtu+")):
+        allowed = "tcp://host:port, rtu+tcp://host:port, serial:/dev/NAME"
+        yield "address", f'found "{meter.address}"; allowed with modbus: {allowed}'
+    units = range(1, 248) if is_serial or meter.address.startswith("rtu+") else range(256)
+    if not (isinstance(meter.device, int) and meter.device in units):
+        allowed = f"the Modbus unit, a whole number from {units[0]} to {units[-1]}"
+        yield "device", f"found {meter.device!r}; allowed: {allowed}"
+    for field in () if is_serial else ("baud", "parity"):
         if getattr(meter, field) is not None:
-            yield field, "given, but there is no serial line; allowed: with iec62056_21 only"
+            yield field, "given, but there is no serial line; allowed: with serial:/dev/NAME only"
     if not meter.map:
         yield "map", "missing; allowed: the name of a register map, or the path of a .toml file"
         return
     try:
-        interval_s = register_map(meter.map).archive.interval_s
+        allowed = register_map(meter.map).other_intervals(meter.interval_s)
     except ValueError as error:
         yield "map", str(error)
         return
-    if meter.interval_s % interval_s:
-        yield "interval_s", f'found {meter.interval_s}; allowed with the map "{meter.map}": multiples of {interval_s}'
+    if allowed:
+        yield "interval_s", f'found {meter.interval_s}; allowed with the map "{meter.map}": {allowed}'
 
 
 def _iec_mistakes(meter: MeterConfig) -> Mistakes:

@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # (what stands in the configuration, what is put in its place, what is said of it)
 GATEWAY_MISTAKES = [
     ('"hourly_log"', '"hourly_lag"', 'meters[1].map: found "hourly_lag", which is no register map;'
-     " allowed:  the path of a .toml file"),
+     " allowed: flow_computer, hourly_log, paged_convertor, pulse_recorder, or the path of a .toml file"),
     ('"hourly_log"', '"hourly_profile"', 'meters[1].map: found "hourly_profile", which is no register map;'),
     ('"hourly_log"', '"none.toml"', 'none.toml", which is no register map; allowed: ' + known()[0]),
     ('"hourly_log"', '"own.toml"', 'own.toml", which is no register map: Object'),
@@ -75,7 +75,7 @@ GATEWAY_MISTAKES = [
     ('map = "hourly_log"\n', "", "meters[1].map: missing; allowed: the name of a register map, or the path of a .toml file"),
     ("device = 1", "device = 256", "meters[1].device: found 256; allowed: the Modbus unit, a whole number from 0 to 255"),
     ("device = 1", 'device = "1"', "meters[1].device: found '1'; allowed: the Modbus unit"),
-    ("tcp://127.0.0.1:502", "serial:/dev/ttyS0", 'meters[1].address: found "serial:/dev/ttyS0"; allowed with modbus: tcp://'),
+    ("tcp://127.0.0.1:502", "serial:", 'meters[1].address: found "serial:"; allowed with modbus: tcp://'),
     ("tcp://127.0.0.1:502", "tcp://127.0.0.1:70000", 'meters[1].address: found "tcp://127.0.0.1:70000"; allowed'),
     ("tcp://127.0.0.1:502", "tcp://127.0.0.1", 'meters[1].address: found "tcp://127.0.0.1"; allowed'),
     ("serial:/dev/ttyUSB0", "tcp://10.0.0.1", 'meters[2].address: found "tcp://10.0.0.1"; allowed with iec62056_21:'),
