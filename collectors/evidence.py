@@ -158,7 +158,8 @@ class EvidenceStore:
 
 
 def find(path: Path, meter: str, gas_day: date) -> list[tuple[Frame, ...]]:
-    """The polls that are kept of a meter's Day, the oldest first. FileNotFoundError; sqlite3.Error where it is no such file."""
+    """The polls that are kept of a meter's Day, the oldest first. FileNotFoundError; sqlite3.Error or ValueError where
+    the file is damaged."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no evidence")
     query = "SELECT packed FROM polls WHERE meter = ? AND gas_day = ? ORDER BY id"
@@ -172,5 +173,9 @@ def pack(frames: Sequence[Frame]) -> bytes:
 
 
 def _unpacked(packed: bytes) -> Iterator[Frame]:
-    for at_us, sent, octets in _FRAMES.decode(zlib.decompress(packed)):
+    try:
+        frames = _FRAMES.decode(zlib.decompress(packed))
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise ValueError(f"damaged evidence: {error}") from error
+    for at_us, sent, octets in frames:
         yield Frame(to_datetime(at_us), sent, octets)

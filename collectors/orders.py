@@ -40,7 +40,8 @@ AtMeter = Callable[[str, Callable[[Reader], Awaitable[Done]]], Awaitable[Done]]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Set the interval of the meter with this serial number, until `until` (seconds since 1970, this machine's clock).
+    """Set the interval of the meter with this serial number, or of the logger of this name, until `until` (seconds since 1970,
+    this machine's clock).
 
     `waited_for`: somebody waits for the answer and takes it away.
     """
@@ -52,7 +53,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it: the interval that the equipment says that it has now, in seconds; `error` where there is none."""
+    """What came of it: the interval that the equipment says that it has now, in seconds; `error` where there is none. Neither:
+    a logger will be told when it wakes."""
 
     interval_s: int | None = None
     error: str = ""
@@ -71,12 +73,20 @@ async def set_interval(meter: MeterSettings, reader: Reader, interval_s: int) ->
 
 
 class OrderDesk:
-    """Works off the orders in `folder` for the meters of a gateway that runs. `at_meter` is `Gateway.at_meter`."""
+    """Works off the orders in `folder` for the meters of a gateway that runs. `at_meter` is `Gateway.at_meter`; `tell_logger`
+    takes the name of a logger that pushes, and the interval, and raises KeyError where there is no such logger."""
 
     def __init__(
-        self, folder: Path, meters: Sequence[MeterSettings], at_meter: AtMeter, outbox: Outbox, now: Callable[[], datetime]
+        self,
+        folder: Path,
+        meters: Sequence[MeterSettings],
+        at_meter: AtMeter,
+        tell_logger: Callable[[str, int], None],
+        outbox: Outbox,
+        now: Callable[[], datetime],
     ) -> None:
-        self._folder, self._at_meter, self._outbox, self._now = folder, at_meter, outbox, now
+        self._folder, self._outbox, self._now = folder, outbox, now
+        self._at_meter, self._tell_logger = at_meter, tell_logger
         self._meters = {meter.meter: meter for meter in meters}
         self._taken: set[Path] = set()  # once each, even where a file cannot be taken away
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,14 +124,14 @@ class OrderDesk:
         answer, fact = await self._done(order)
         if fact is not None:
             await self._store(fact)
-        said = f"records every {answer.interval_s} s" if not answer.error else answer.error
+        said = answer.error or (f"records every {answer.interval_s} s" if answer.interval_s else "it will be when it wakes")
         log.info("meter %s was told to record every %d s: %s", order.meter, order.interval_s, said)
         await asyncio.to_thread(_finish, path, order, answer)
 
     async def _done(self, order: Order) -> Done:
         meter = self._meters.get(order.meter)
         if meter is None:
-            return Answer(error=f'the gateway that runs has no meter "{order.meter}"; start it again for a changed file'), None
+            return self._told(order), None
 
         async def work(reader: Reader) -> Done:
             if time.time() > order.until:
@@ -133,6 +143,13 @@ class OrderDesk:
         except Exception as error:  # a fault of ours at one meter must not end the others' polls
             log.exception("an order for meter %s failed unexpectedly", order.meter)
             return Answer(error=f"{type(error).__name__}: {error}"), None
+
+    def _told(self, order: Order) -> Answer:
+        try:
+            self._tell_logger(order.meter, order.interval_s)
+        except KeyError:
+            return Answer(error=f'the gateway that runs has no meter "{order.meter}"; start it again for a changed file')
+        return Answer()
 
     async def _store(self, fact: IntervalSet) -> None:
         while True:

@@ -73,6 +73,10 @@ class OutboxError(Exception):
     """The outbox cannot be used; the message says why."""
 
 
+class OutboxInUse(OutboxError):
+    """Another process has it: a gateway runs."""
+
+
 class OutboxFull(OutboxError):
     """The disk is full, or the cap is reached and nothing more may be given up: nothing was put. What is stored stays."""
 
@@ -144,7 +148,7 @@ def hold(path: Path) -> IO[bytes]:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         held.close()
-        raise OutboxError(f"{path}: another process uses this outbox") from error
+        raise OutboxInUse(f"{path}: another process uses this outbox") from error
     return held
 
 

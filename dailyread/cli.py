@@ -12,6 +12,10 @@ COMMANDS = {
     "demo": "run 12 simulated sites for 40 Gas Days, here and now, and compare the ledger with the truth",
     "simulate": "serve simulated meters on real sockets and serial lines",
     "collect": "run a site gateway: poll the meters, keep what they say on disk, publish it to Kafka",
+    "read": "read one meter now, and show what goes over its line and what it means",
+    "probe": "find out what answers at an address or on a serial line",
+    "set-interval": "have a meter's equipment record at another interval (M4.1.3)",
+    "evidence": "show the octets from which a Gas Day's readings were taken",
     "stream": "run the stream job: apply the rules to the facts, publish the ledger",
     "store": "write the ledger from Kafka to InfluxDB",
     "provide": "give each User its readings: files in a folder, and a topic",
@@ -70,7 +74,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         if name != wanted:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"dailyread.commands.{name}")
+        module = importlib.import_module(f"dailyread.commands.{name.replace('-', '_')}")
         sub = commands.add_parser(name, help=summary, description=module.HELP)
         sub.add_argument("-v", "--verbose", action="store_true", help="log more, to standard error")
         module.add_arguments(sub)

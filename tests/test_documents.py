@@ -39,7 +39,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 FOLDERS = "|".join(sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not is_not_ours(path.name)))
 FILE_WORD = re.compile(rf"(?<![\w./@-])((?:{FOLDERS})/[\w./*-]*\w)")
 FILE_NAME = re.compile(r"[\w./*-]+\.(?:py|md|html|json|yaml|sh|svg|png|service|conf)|[\w.-]+/(?:[\w.-]+/)*")
-CALL = re.compile(r"\bdailyread ([a-z]+)((?:[^\n|;&>#`]|`(?=`))*)")
+CALL = re.compile(r"\bdailyread ([a-z]+(?:-[a-z]+)*)((?:[^\n|;&>#`]|`(?=`))*)")
 OPTION = re.compile(r"(?<!\S)\[?(--?[a-z][\w-]*)")
 OF_THEIR_OWN = {"secrets/grafana-password"}  # made where it is used
 

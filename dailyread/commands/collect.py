@@ -10,17 +10,18 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import date
 from functools import partial
 
 from collectors.clock import Clock, ClockEnded, RemoteClock, SystemClock
+from collectors.dlms_push import DlmsPush
 from collectors.evidence import EvidenceStore
 from collectors.frames import Route
 from collectors.gateway import Gateway
 from collectors.metrics import exposition, values
-from collectors.mqtt import Broker, MqttCollector, MqttCounters
+from collectors.mqtt import Broker, MqttCollector, no_order
 from collectors.orders import Order, OrderDesk, place
 from collectors.outbox import Outbox, OutboxError
 from collectors.publisher import Publisher
@@ -77,11 +78,12 @@ async def _collect(config: GatewayConfig, args: argparse.Namespace) -> int:
     evidence = EvidenceStore(config.evidence_file, config.evidence.max_bytes)
     try:
         gateway = _gateway(config, clock, outbox, rules, args.since, evidence)
-        desk = OrderDesk(config.orders_folder, config.meters, gateway.at_meter, outbox, clock.now)
         with _publishing(config, outbox) as publisher, _listening(config, clock, outbox, rules) as mqtt:
+            tell_logger = mqtt.set_interval if mqtt else no_order
+            desk = OrderDesk(config.orders_folder, config.meters, gateway.at_meter, tell_logger, outbox, clock.now)
             if args.metrics:
-                counters = gateway.counters, publisher.counters
-                serve_metrics(args.metrics, lambda: exposition(values(*counters, outbox, mqtt, evidence.counters)))
+                counters = gateway.counters, publisher.counters, outbox, mqtt.counters if mqtt else None, evidence.counters
+                serve_metrics(args.metrics, lambda: exposition(values(*counters)))
             return await _run(gateway, publisher, desk, args.once, config.clock != "system")
     finally:
         evidence.close()
@@ -95,6 +97,28 @@ def _gateway(
         return Gateway(config, clock, outbox, days=rules.calendar(), since=since, evidence=evidence.keep)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
+
+
+def _pushed(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules, evidence: EvidenceStore) -> DlmsPush | None:
+    """What takes what DLMS meters push, where there are any."""
+    if config.dlms_push is None:
+        return None
+    try:
+        return DlmsPush(config.dlms_push.meters, outbox, clock.now, days=rules.calendar(), evidence=evidence.keep)
+    except ValueError as error:
+        raise ConfigError([f"dlms_push: {error}"]) from error
+
+
+@asynccontextmanager
+async def _taking(config: GatewayConfig, push: DlmsPush | None) -> AsyncIterator[None]:
+    if push is None or config.dlms_push is None:
+        yield
+        return
+    await push.listen(*host_and_port(config.dlms_push.listen))
+    try:
+        yield
+    finally:
+        await push.close()
 
 
 async def _run(gateway: Gateway, publisher: Publisher, desk: OrderDesk, once: bool, virtual: bool) -> int:
@@ -143,7 +167,7 @@ def _publishing(config: GatewayConfig, outbox: Outbox) -> Iterator[Publisher]:
 
 
 @contextmanager
-def _listening(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules) -> Iterator[MqttCounters | None]:
+def _listening(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules) -> Iterator[MqttCollector | None]:
     """Take what loggers push, where there are any."""
     if config.mqtt is None:
         yield None
@@ -161,7 +185,7 @@ def _listening(config: GatewayConfig, clock: Clock, outbox: Outbox, rules: Rules
     )
     collector.start()
     try:
-        yield collector.counters
+        yield collector
     finally:
         collector.stop()
 

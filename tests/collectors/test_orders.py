@@ -44,6 +44,11 @@ class Site:
 
     def __init__(self, **equipment: Equipment) -> None:
         self.equipment = equipment
+        self.loggers: dict[str, int] = {"L1": 3600}
+
+    def tell_logger(self, logger: str, interval_s: int) -> None:
+        self.loggers[logger]  # KeyError
+        self.loggers[logger] = interval_s
 
     async def at_meter(self, meter: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
         async with self.equipment[meter].lock:
@@ -66,7 +71,7 @@ def facts(outbox: Outbox) -> list[Any]:
 
 async def with_desk(folder: Path, site: Site, outbox: Outbox, work: Callable[[], Awaitable[None]]) -> None:
     meters: list[Any] = [Meter(f"MP-{name}", name) for name in site.equipment]
-    desk = OrderDesk(folder, meters, site.at_meter, outbox, lambda: datetime.now(UTC))
+    desk = OrderDesk(folder, meters, site.at_meter, site.tell_logger, outbox, lambda: datetime.now(UTC))
     running = asyncio.create_task(desk.run())
     try:
         await asyncio.wait_for(work(), patient(20))
@@ -166,6 +171,16 @@ def test_an_order_nobody_waits_for_leaves_no_answer(tmp_path: Path, outbox: Outb
     asyncio.run(with_desk(tmp_path / "orders", Site(a=Equipment(360)), outbox, work))
     assert len(facts(outbox)) == 1
     assert list((tmp_path / "orders").iterdir()) == []
+
+
+def test_a_logger_is_told_and_says_later_whether_it_confirms(tmp_path: Path, outbox: Outbox) -> None:
+    site = Site()
+
+    async def work() -> None:
+        assert await told(tmp_path / "orders", order("L1")) == Answer()
+
+    asyncio.run(with_desk(tmp_path / "orders", site, outbox, work))
+    assert (site.loggers, facts(outbox)) == ({"L1": 360}, [])
 
 
 def test_a_fault_of_ours_is_an_answer(tmp_path: Path, outbox: Outbox) -> None:

@@ -1,0 +1,212 @@
+"""What answers on a line nobody knows: the questions of each protocol that change nothing, and what an answer says.
+
+Pure but for the ports, which ask. All of it is bounded: each question has its time, and the questions are few. None writes, and
+each is what such a meter hears every day: for a register's content, to sign on, to open a link, to associate as anybody may.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, Protocol
+
+import serial
+from pymodbus.framer import FramerRTU
+
+from collectors.dlms_acse import AARE
+from collectors.dlms_hdlc import check_sequence
+from collectors.modbus_frames import LineError, Question, Refused
+from collectors.serial_port import ADD_EVEN_PARITY
+
+PUBLIC_CLIENT, SERVER = 16, 1
+# An association request of the lowest security, by logical names (IEC 62056-5-3, and the Green Book's example).
+AARQ = bytes.fromhex("601da109060760857405080101be10040e01000000065f1f0400007e1fffff")
+SNRM, DISC, UA, DM = 0x93, 0x53, 0x73, 0x1F
+IEC_BAUDS = (300, 9600, 2400, 19200)
+HDLC_BAUDS = (9600, 19200, 2400)
+MODBUS_BAUDS = (19200, 9600)
+Answered = Callable[[bytes], str | None]
+
+
+class Try(NamedTuple):
+    """One question. `answered` says what an answer means, and None while none is there. `settings` are those of a `[[meters]]`
+    table, in which `map` is left to a person, and `prefix` stands before its address. `farewell` goes out after an answer."""
+
+    what: str
+    octets: bytes
+    answered: Answered
+    settings: dict[str, Any]
+    baud: int = 0
+    parity: Literal["N", "E"] = "N"
+    farewell: bytes = b""
+    prefix: str = ""
+
+
+class Port(Protocol):
+    """Where questions go."""
+
+    def ask(self, one: Try, timeout_s: float) -> str | None:
+        """What the answer says; None where none comes in time. OSError."""
+
+
+class TcpPort:
+    """A TCP address, with a connection for each question, so that no late answer meets another."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = host, port
+
+    def ask(self, one: Try, timeout_s: float) -> str | None:
+        """As `Port.ask`."""
+        with socket.create_connection(self._address, timeout_s) as connection:
+
+            def read(left_s: float) -> bytes:
+                connection.settimeout(left_s)
+                with suppress(TimeoutError):
+                    return connection.recv(4096) or _closed()
+                return b""
+
+            try:
+                connection.sendall(one.octets)
+                said = _heard(one, read, timeout_s)
+                if said is not None:
+                    connection.sendall(one.farewell)
+            except ConnectionError:  # it hangs up on what it does not know
+                return None
+            return said
+
+
+class SerialPort:
+    """A serial line, opened for each question at its speed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def ask(self, one: Try, timeout_s: float) -> str | None:
+        """As `Port.ask`."""
+        try:
+            return self._ask(one, timeout_s)
+        except termios.error as error:  # which pyserial lets through
+            raise OSError(f"the line cannot be set up: {error.args[-1]}") from error
+
+    def _ask(self, one: Try, timeout_s: float) -> str | None:
+        with serial.Serial(self._path, one.baud, parity=_parity(self._path, one.parity), exclusive=True) as port:
+
+            def read(left_s: float) -> bytes:
+                port.timeout = left_s
+                octets: bytes = port.read(1)
+                return octets + bytes(port.read(port.in_waiting)) if octets else b""
+
+            port.reset_input_buffer()
+            port.write(one.octets)
+            port.flush()
+            said = _heard(one, read, timeout_s + 300 * 10 / one.baud)
+            if said is not None:
+                port.write(one.farewell)
+                port.flush()
+            return said
+
+
+def tries(is_serial: bool, units: int) -> list[Try]:
+    """What is tried at a TCP address, or on a serial line, with the Modbus units from 1 to `units`."""
+    if not is_serial:
+        return [*_modbus_tcp(units), _dlms_wrapper(), _dlms_hdlc(), _iec_sign_on(), *_modbus_rtu(units, {})]
+    found = [_iec_sign_on({"baud": baud}, baud) for baud in IEC_BAUDS]
+    found += [_dlms_hdlc({"baud": baud}, baud) for baud in HDLC_BAUDS]
+    for baud in MODBUS_BAUDS:
+        found += _modbus_rtu(units, {"baud": baud, "parity": "even"}, baud, "E")
+        found += _modbus_rtu(units, {"baud": baud, "parity": "none"}, baud, "N")
+    return found
+
+
+def _modbus_tcp(units: int) -> Iterator[Try]:
+    for unit in range(1, units + 1):
+        body = bytes((unit, 3, 0, 0, 0, 1))
+        octets = unit.to_bytes(2, "big") + bytes((0, 0, 0, len(body))) + body
+        question = Question("tcp", unit, 3, 0, 1, unit, octets)
+        yield Try(f"Modbus TCP, unit {unit}", octets, _modbus(question), {"protocol": "modbus", "device": unit})
+
+
+def _modbus_rtu(units: int, line: dict[str, Any], baud: int = 0, parity: Literal["N", "E"] = "N") -> Iterator[Try]:
+    for unit in range(1, units + 1):
+        body = bytes((unit, 3, 0, 0, 0, 1))
+        octets = body + FramerRTU.compute_CRC(body).to_bytes(2, "big")
+        question = Question("rtu", unit, 3, 0, 1, 0, octets)
+        what = f"Modbus RTU, unit {unit}" + (f", {baud} Bd {line['parity']} parity" if baud else " over TCP")
+        settings = {"protocol": "modbus", "device": unit} | line
+        yield Try(what, octets, _modbus(question), settings, baud, parity, prefix="" if baud else "rtu+")
+
+
+def _modbus(question: Question) -> Answered:
+    def answered(octets: bytes) -> str | None:
+        try:
+            return "a register's content" if question.answer_in(octets) else None
+        except Refused as error:
+            return None if any(f"answer {code} " in str(error) for code in (10, 11)) else str(error)
+        except LineError:
+            return None
+
+    return answered
+
+
+def _dlms_wrapper() -> Try:
+    octets = b"".join(number.to_bytes(2, "big") for number in (1, PUBLIC_CLIENT, SERVER, len(AARQ))) + AARQ
+
+    def answered(answer: bytes) -> str | None:
+        whole = len(answer) >= 9 and answer[:2] == b"\0\1" and len(answer) >= 8 + int.from_bytes(answer[6:8], "big")
+        return f"an answer to the association of a public client, {len(answer)} octets" if whole and answer[8] == AARE else None
+
+    return Try("DLMS/COSEM in wrappers", octets, answered, {"protocol": "dlms", "device": SERVER})
+
+
+def _dlms_hdlc(line: dict[str, Any] | None = None, baud: int = 0) -> Try:
+    def answered(answer: bytes) -> str | None:
+        for part in answer.split(b"\x7e"):
+            if len(part) >= 7 and check_sequence(part[:-2]) == part[-2:] and part[2:4] == bytes((2 * PUBLIC_CLIENT + 1, 3)):
+                return {UA: "the link opens", DM: "there is a link layer, which does not open"}.get(part[4])
+        return None
+
+    what = "DLMS/COSEM in HDLC frames" + (f", {baud} Bd" if baud else " over TCP")
+    settings = {"protocol": "dlms", "device": SERVER} | (line or {})
+    return Try(what, _hdlc(SNRM), answered, settings, baud, farewell=_hdlc(DISC))
+
+
+def _hdlc(control: int) -> bytes:
+    """A frame without information from the public client to the server's management logical device."""
+    head = bytes((0xA0, 7, 2 * SERVER + 1, 2 * PUBLIC_CLIENT + 1, control))
+    return b"\x7e" + head + check_sequence(head) + b"\x7e"
+
+
+def _iec_sign_on(line: dict[str, Any] | None = None, baud: int = 0) -> Try:
+    def answered(octets: bytes) -> str | None:
+        text = bytes(octet & 0x7F for octet in octets)
+        start = text.find(b"/", text.find(b"/?!\r\n") + 1)  # behind an echo
+        end = text.find(b"\r\n", start)
+        if start < 0 or end < start + 5 or not text[start + 1 : start + 4].isalpha():
+            return None
+        return f"identification {text[start:end].decode('ascii')}"
+
+    what = "IEC 62056-21 sign-on" + (f", {baud} Bd" if baud else " over TCP")
+    settings = {"protocol": "iec62056_21"} | (line or {})
+    return Try(what, b"/?!\r\n".translate(ADD_EVEN_PARITY), answered, settings, baud)
+
+
+def _heard(one: Try, read: Callable[[float], bytes], timeout_s: float) -> str | None:
+    heard, until = b"", time.monotonic() + timeout_s
+    while (left_s := until - time.monotonic()) > 0 and len(heard) < 4096:
+        heard += read(left_s)
+        if heard and (said := one.answered(heard)) is not None:
+            return said
+    return None
+
+
+def _closed() -> bytes:
+    raise ConnectionResetError("closed")
+
+
+def _parity(path: str, parity: Literal["N", "E"]) -> str:
+    """As it is asked for, but on a pseudo-terminal, which has none."""
+    return "N" if os.path.realpath(path).startswith("/dev/pts/") else parity

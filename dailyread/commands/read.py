@@ -1,0 +1,123 @@
+"""`dailyread read`: one meter, now, in the foreground: what went over its line, and what it means."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from rich.table import Table
+
+from collectors.clock import ClockEnded, is_synchronised
+from collectors.poll import poll
+from collectors.reader import Reader
+from collectors.trace import Frame
+from dailyread.arguments import gas_day
+from dailyread.config import GatewayConfig, add_config_argument, config_or_exit
+from dailyread.meters import MeterConfig
+from dailyread.one_meter import clock_of, frame_lines, m3_per_tick, meter_or_exit, reader_or_exit, title
+from dailyread.report.tables import console
+from dailyread.report.wording import gas_day as day_text
+from dailyread.report.wording import instant, number, plain
+from dailyread.rules_file import rules_or_exit
+from metering.facts import PollFailed, Readings
+from metering.gasday import to_us
+
+HELP = """Read one meter of a gateway's configuration now, while you look on: for setting it up, and for finding out why it
+does not answer. Shows every frame that is sent and heard, with its time (UTC), its octets and what they mean (passwords are
+blanked), then the readings of the Gas Day from the meter's log. Nothing is stored or published. The gateway may run
+meanwhile, but a serial line is used by one of them at a time: where the line is in use, try again after a minute.
+Exit 0: all readings of the Day are there; 1: some are missing, or the meter did not answer as it should; 2: the
+configuration is wrong, or has no such meter."""
+
+LONDON = ZoneInfo("Europe/London")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("meter", metavar="METER", help="the meter's serial number, or its meter point, as in the configuration")
+    add_config_argument(parser)
+    parser.add_argument(
+        "--day", metavar="DAY", type=gas_day, help="the Gas Day, e.g. 2026-10-01 (default: the last that ended)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end, for other programs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the meter; returns the exit code."""
+    config = config_or_exit(GatewayConfig, args.config)
+    meter = meter_or_exit(config, args.meter)
+    try:
+        return asyncio.run(_read(config, meter, args.day, args.json))
+    except (OSError, ClockEnded) as error:
+        print(f"dailyread read: {config.clock}: {error}", file=sys.stderr)
+        return 1
+
+
+async def _read(config: GatewayConfig, meter: MeterConfig, day: date | None, as_json: bool) -> int:
+    days = rules_or_exit(config.rules).calendar()
+    reader = reader_or_exit(config, meter)
+    async with clock_of(config, "read") as clock, reader.lock:
+        wanted = day.toordinal() if day is not None else days.day_of(to_us(clock.now())) - 1
+        if not as_json:
+            print(f"{title(meter)}\nGas Day {day_text(date.fromordinal(wanted))}\n", flush=True)
+            reader.trace.tell = lambda frame: print(*frame_lines(frame, reader.describe), sep="\n", flush=True)
+        try:
+            polled = await poll(meter, reader, wanted, days, clock.now, is_synchronised(clock))
+        finally:
+            await reader.close()
+    if as_json:
+        print(msgspec.json.encode(_as_json(reader, polled.fact)).decode())
+    else:
+        _show(meter, polled.fact)
+    return 0 if isinstance(polled.fact, Readings) and None not in polled.fact.index else 1
+
+
+def _as_json(reader: Reader, fact: Readings | PollFailed) -> dict[str, Any]:
+    def of(frame: Frame) -> dict[str, Any]:
+        return {"at": frame.at, "sent": frame.sent, "octets": frame.octets.hex(), "means": reader.describe(frame)}
+
+    return {"frames": [of(frame) for frame in reader.trace.frames], "frames_left_out": reader.trace.left_out, "fact": fact}
+
+
+def _show(meter: MeterConfig, fact: Readings | PollFailed) -> None:
+    out = console(sys.stdout)
+    if isinstance(fact, PollFailed):
+        out.print(f"\nNo readings, after {fact.attempts} attempts: {plain(fact.reason)}", markup=False, soft_wrap=True)
+        return
+    out.print("", _readings(meter, fact))
+    missing = fact.index.count(None)
+    offset = "not known" if fact.clock_offset_s is None else f"{fact.clock_offset_s:+.1f} s against this machine's"
+    own = fact.reference_index
+    said = [
+        f"{len(fact.index) - missing} of {len(fact.index)} readings",
+        f"status: {', '.join(fact.status) or 'nothing amiss'}",
+    ]
+    said.append(f"the meter's clock: {offset}")
+    if own is not None:
+        said.append(f"the meter's own index: {own.start} to {own.end}, {own.digits} digits")
+    out.print("\n" + "\n".join(said), markup=False)
+
+
+def _readings(meter: MeterConfig, fact: Readings) -> Table:
+    m3 = m3_per_tick(meter)
+    table = Table(box=None, pad_edge=False)
+    for head in ("at", "index", "m³", "unconverted"):
+        table.add_column(head, justify="left" if head == "at" else "right")
+    unconverted = fact.unconverted or (None,) * len(fact.index)
+    for at, index, other in zip(fact.instants(), fact.index, unconverted, strict=True):
+        volume = None if index is None or m3 is None else index * m3
+        table.add_row(_at(at), _count(index, "missing"), "–" if volume is None else number(volume), _count(other, "–"))
+    return table
+
+
+def _at(at: datetime) -> str:
+    return instant(at, LONDON)
+
+
+def _count(value: int | None, absent: str) -> str:
+    return absent if value is None else str(value)
