@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
 
@@ -24,7 +23,7 @@ from collectors.dlms_link import WrapperReader, wrapped
 from collectors.dlms_maps import dlms_map
 from collectors.dlms_notification import BadNotification, Sender, Stranger, facts_of, sent_by
 from collectors.dlms_reader import meter_of
-from collectors.dlms_security import TITLE_OCTETS, Keys
+from collectors.dlms_security import Keys
 from collectors.dlms_xdlms import DataNotification, NotificationConfirm
 from collectors.gateway import Evidence, no_evidence
 from collectors.outbox import Outbox, OutboxError, Told
@@ -60,27 +59,21 @@ class PushingMeter(Protocol):
 
 @dataclass
 class PushCounters:
-    """What happened since the start, for metrics."""
+    """What happened since the start, for metrics. `store`: of which what it says of the disk counts."""
 
     notifications: int = 0
     readings: int = 0
     rejected: int = 0
     strangers: int = 0
     connections: int = 0  # now
+    store: GatewayCounters = field(default_factory=GatewayCounters)
 
 
 def sender_of(meter: PushingMeter) -> Sender:
-    """The meter with what its map says. ValueError, with the field, where they do not fit."""
+    """The meter with what its map says. ValueError where they do not fit."""
     map_ = dlms_map(meter.map)
-    if map_.push is None:
-        raise ValueError(f'map: "{meter.map}" has no table `push`, which says what a notification holds')
-    keys = map_.keys()
-    name = meter.sender.encode()
-    if keys is not None:
-        with suppress(ValueError):
-            name = bytes.fromhex(meter.sender)
-        if len(name) != TITLE_OCTETS:
-            raise ValueError(f'sender: found "{meter.sender}"; allowed with keys: a system title, 16 hexadecimal digits')
+    name, keys = map_.push_name(meter.sender), map_.keys()
+    assert map_.push is not None  # else it has no name
     return Sender(
         meter_point=meter.meter_point,
         meter=meter.meter,
@@ -109,11 +102,10 @@ class DlmsPush:
         idle_s: float = IDLE_S,
     ) -> None:
         self.counters = PushCounters()
-        self.disk = GatewayCounters()  # of which the store uses what it says of the disk
         self._senders = [sender_of(meter) for meter in meters]
         self._outbox, self._now, self._days, self._idle_s = outbox, now, days or GasDays(), idle_s
         self._evidence = evidence
-        self._store = Store(outbox, now, self.disk)
+        self._store = Store(outbox, now, self.counters.store)
         self._strangers: set[str] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from collectors.alarms import KINDS
 from collectors.counters import GatewayCounters
+from collectors.dlms_push import PushCounters
 from collectors.evidence import EvidenceCounters
 from collectors.mqtt import MqttCounters
 from collectors.outbox import GivenUpSoFar, Outbox, OutboxError
@@ -27,7 +28,7 @@ METRICS = (
            "None after 05:00: the gateway hangs, or its clock is wrong."),
     Metric("dailyread_collect_polls_failed_total", "counter", "Polls that brought no usable answer.",
            "The log and the `poll_failed` facts say of which meters, and why."),
-    Metric("dailyread_collect_readings_total", "counter", "Readings that polls and loggers brought.", ""),
+    Metric("dailyread_collect_readings_total", "counter", "Readings that polls, loggers and meters that push brought.", ""),
     Metric("dailyread_collect_meters_away", "gauge", "Meters whose last poll brought no usable answer.",
            "Above 0 at 10:00: somebody has an hour to read them on site. The log says which."),
     Metric("dailyread_collect_alarms_total", "counter", "Alarms told: of equipment, and of meters' clocks.",
@@ -67,6 +68,11 @@ METRICS = (
            "The log, and `poll_failed` facts with a reason that begins with `pushed`, say of which logger and why."),
     Metric("dailyread_collect_mqtt_loggers_offline", "gauge", "Loggers that say they are offline, or whose last will does.",
            "The log says which."),
+    Metric("dailyread_collect_dlms_notifications_total", "counter", "Messages of DLMS meters that push.", ""),
+    Metric("dailyread_collect_dlms_rejected_total", "counter", "Notifications of DLMS meters that could not be used.",
+           "The log, and `poll_failed` facts with a reason that begins with `pushed`, say of which meter and why."),
+    Metric("dailyread_collect_dlms_strangers_total", "counter", "Messages of nobody that we know, where meters push to.",
+           "The log says from which address, and as whom. Let only the meters' network reach the port."),
     Metric("dailyread_collect_evidence_bytes", "gauge", "Octets of polls kept as evidence, as they are on disk.", ""),
     Metric("dailyread_collect_evidence_gone_total", "counter", "Polls whose evidence made room for newer evidence.",
            "Sooner than you want it: raise `[evidence] max_bytes`."),
@@ -81,26 +87,30 @@ def values(
     outbox: Outbox,
     mqtt: MqttCounters | None = None,
     evidence: EvidenceCounters | None = None,
+    push: PushCounters | None = None,
 ) -> dict[str, int]:
-    """What each metric is now; without loggers, or evidence, theirs are 0."""
-    mqtt, evidence = mqtt or MqttCounters(), evidence or EvidenceCounters()
+    """What each metric is now; without loggers, evidence, or meters that push, theirs are 0."""
+    mqtt, evidence, push = mqtt or MqttCounters(), evidence or EvidenceCounters(), push or PushCounters()
     return _of_outbox(outbox) | {
         "dailyread_collect_polls_total": gateway.polls,
         "dailyread_collect_polls_failed_total": gateway.failed,
-        "dailyread_collect_readings_total": gateway.readings + mqtt.readings,
+        "dailyread_collect_readings_total": gateway.readings + mqtt.readings + push.readings,
         "dailyread_collect_meters_away": len(gateway.away),
         "dailyread_collect_alarms_total": gateway.alarms,
         **{f"dailyread_collect_meters_{kind}": len(gateway.reported.get(kind, ())) for kind in KINDS},
         "dailyread_collect_clocks_off": len(gateway.clocks_off),
         "dailyread_collect_clock_steps_total": gateway.clock_steps,
         "dailyread_collect_clock_unsynchronised": int(not gateway.clock_synchronised),
-        "dailyread_collect_disk_full": int(gateway.disk_refuses or mqtt.disk_refuses),
+        "dailyread_collect_disk_full": int(gateway.disk_refuses or mqtt.disk_refuses or push.store.disk_refuses),
         "dailyread_collect_facts_acknowledged_total": publisher.facts_acknowledged,
         "dailyread_collect_kafka_away": int(publisher.away),
         "dailyread_collect_mqtt_away": int(mqtt.away),
         "dailyread_collect_mqtt_messages_total": mqtt.messages,
         "dailyread_collect_mqtt_rejected_total": mqtt.rejected,
         "dailyread_collect_mqtt_loggers_offline": len(mqtt.offline),
+        "dailyread_collect_dlms_notifications_total": push.notifications,
+        "dailyread_collect_dlms_rejected_total": push.rejected,
+        "dailyread_collect_dlms_strangers_total": push.strangers,
         "dailyread_collect_evidence_bytes": evidence.bytes,
         "dailyread_collect_evidence_gone_total": evidence.gone,
         "dailyread_collect_evidence_not_kept_total": evidence.not_kept,

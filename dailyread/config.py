@@ -10,7 +10,7 @@ import argparse
 import ipaddress
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from collectors.outbox_cap import Cap
-from dailyread.meters import MeterConfig, Seconds, is_line, together
+from dailyread.meters import MeterConfig, PushingMeterConfig, Seconds, is_line, together
 from dailyread.settings import ConfigError, Secret, Table, environment, load, read_toml, settings
 from dailyread.tls import client_context
 from metering.facts import Name
@@ -197,6 +197,27 @@ class MqttConfig(Table, frozen=True, kw_only=True):
             yield "loggers", "none; allowed: one `[[mqtt.loggers]]` table or more"
 
 
+class DlmsPushConfig(Table, frozen=True, kw_only=True):
+    """Where the gateway listens for DLMS meters that push, and these meters: `collectors/dlms.md`."""
+
+    listen: Address
+    meters: tuple[PushingMeterConfig, ...] = ()
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if not 0 < host_and_port(self.listen)[1] < 65536:
+            yield "listen", f'found "{self.listen}"; allowed: a port from 1 to 65535'
+        if not self.meters:
+            yield "meters", "none; allowed: one `[[dlms_push.meters]]` table or more"
+        senders = [meter.sender for meter in self.meters]
+        for sender in sorted({each for each in senders if senders.count(each) > 1}):
+            yield "meters", f'two meters with the sender "{sender}"; allowed: one each'
+
+    def not_among(self, polled: Sequence[MeterConfig]) -> list[PushingMeterConfig]:
+        """Those that are not polled too."""
+        both = {(meter.meter_point, meter.meter) for meter in polled}
+        return [meter for meter in self.meters if (meter.meter_point, meter.meter) not in both]
+
+
 class OutboxConfig(Table, frozen=True, kw_only=True):
     """How much may wait on the gateway's disk for Kafka, in bytes of facts, and how long interval readings may.
 
@@ -228,6 +249,7 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     kafka: KafkaConfig
     meters: tuple[MeterConfig, ...] = ()
     mqtt: MqttConfig | None = None
+    dlms_push: DlmsPushConfig | None = None
     polling: PollingConfig = PollingConfig()
     meter_clocks: MeterClocksConfig = MeterClocksConfig()
     outbox: OutboxConfig = OutboxConfig()
@@ -253,9 +275,10 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.gateway in RESERVED_GATEWAYS:
             yield "gateway", f'found "{self.gateway}", which the stream job and the commands call themselves; allowed: another'
-        if not self.meters and self.mqtt is None:
-            yield "meters", "none; allowed: one `[[meters]]` table or more, or `[mqtt]` with loggers"
-        yield from together(self.meters, self.mqtt.loggers if self.mqtt else ())
+        if not self.meters and self.mqtt is None and self.dlms_push is None:
+            yield "meters", "none; allowed: one `[[meters]]` table or more, `[mqtt]` with loggers, or `[dlms_push]` with meters"
+        pushing = self.dlms_push.not_among(self.meters) if self.dlms_push else []
+        yield from together(self.meters, [*(self.mqtt.loggers if self.mqtt else ()), *pushing])
         yield from _rules_mistake(self.rules)
         yield from _clock_mistake(self.clock)
 

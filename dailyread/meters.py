@@ -56,6 +56,32 @@ class MeterConfig(Table, frozen=True, kw_only=True):
             yield from _iec_mistakes(self)
 
 
+class PushingMeterConfig(Table, frozen=True, kw_only=True):
+    """One DLMS meter that pushes. `sender`: its logical device name, or its system title where its map has keys; `host`: the
+    only address that it pushes from. It may be among `meters` too, and is polled for what it did not push then."""
+
+    meter_point: Name
+    meter: Name
+    sender: Annotated[str, Meta(min_length=1, max_length=64)]
+    map: NameOrFile
+    host: str | None = None
+
+    def mistakes(self) -> Mistakes:
+        try:
+            found = dlms_map(self.map)
+            found.keys()
+        except ValueError as error:
+            yield "map", str(error)
+            return
+        if found.push is None:
+            yield "map", f'found "{self.map}", without a table `push`; allowed: one that says what a notification holds'
+            return
+        try:
+            found.push_name(self.sender)
+        except ValueError as error:
+            yield "sender", str(error)
+
+
 class Named(Protocol):
     """What has the names of a meter."""
 

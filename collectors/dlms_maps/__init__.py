@@ -127,6 +127,18 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
                 f"system_title: found {self.system_title!r}; allowed with keys_file: {TITLE_DIGITS} hexadecimal digits"
             )
 
+    def push_name(self, sender: str) -> bytes:
+        """As what a meter that pushes is known: by its system title where there are keys, else by its logical device name.
+        ValueError where `sender` cannot be that, or the map does not say what a notification holds."""
+        if self.push is None:
+            raise ValueError("it has no table `push`, which says what a notification holds")
+        if self.keys_file is None:
+            return sender.encode()
+        title = _hexadecimal(sender)
+        if title is None or len(sender) != TITLE_DIGITS:
+            raise ValueError(f'found "{sender}"; allowed with keys: its system title, {TITLE_DIGITS} hexadecimal digits')
+        return title
+
     def time_zone(self) -> ZoneInfo | None:
         """The zone; None where the map names none."""
         try:

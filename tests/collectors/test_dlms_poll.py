@@ -143,7 +143,7 @@ def test_the_day_in_which_the_clock_goes_back(name: str, says_deviation: bool, z
 
 
 @pytest.mark.parametrize("how", [{"dedicated": True}, {"general": True}, {"dedicated": True, "general": True}])
-def test_dedicated_keys_and_general_ciphering(how: dict[str, bool]) -> None:
+def test_dedicated_keys_and_general_ciphering(how: dict[str, Any]) -> None:
     rig = Rig(**PROTECTIONS["GMAC"], message_octets_max=200, general=how.get("general", False))
     readings = rig.read(**how)
     assert readings.index == rig.truth(readings)

@@ -197,7 +197,7 @@ def test_nothing_is_confirmed_while_the_disk_refuses(tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(there.outbox, "put", refuses)
         waiting = asyncio.create_task(there.pusher().push(first, last, patient(10)))
-        await until(lambda: there.push.disk.disk_refuses)
+        await until(lambda: there.push.counters.store.disk_refuses)
         assert not waiting.done()
         monkeypatch.setattr(there.outbox, "put", put)
         assert await waiting
@@ -274,7 +274,7 @@ def test_a_layout_that_cannot_be_used_says_why(text: str, words: str, tmp_path: 
 def test_a_meter_whose_settings_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no table `push`"):
         the_sender(tmp_path, MAP)
-    with pytest.raises(ValueError, match="a system title, 16 hexadecimal digits"):
+    with pytest.raises(ValueError, match="its system title, 16 hexadecimal digits"):
         the_sender(tmp_path, CIPHERED)
 
 

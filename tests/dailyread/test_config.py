@@ -100,6 +100,36 @@ def test_a_mistake_about_loggers_says_what_is_allowed(tmp_path: Path, broker: st
     assert any(mistake in found for found in mistakes(GatewayConfig, tmp_path, text))
 
 
+BARE = 'gateway = "g"\nstate_dir = "s"\n[kafka]\nbootstrap_servers = ["localhost:1"]\n'
+LISTEN = '[dlms_push]\nlisten = "0.0.0.0:4059"\n'
+PUSHES = '[[dlms_push.meters]]\nmeter_point = "C"\nmeter = "M-C"\nsender = "DRY1"\nmap = "hourly_push"\n'
+POLLED = (
+    '[[meters]]\nmeter_point = "C"\nmeter = "M-C"\nprotocol = "dlms"\naddress = "tcp://h:1"\nmap = "hourly_push"\ndevice = 1\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (LISTEN, "dlms_push.meters: none; allowed: one `[[dlms_push.meters]]` table or more"),
+        (LISTEN.replace("4059", "0") + PUSHES, 'dlms_push.listen: found "0.0.0.0:0"; allowed: a port from 1 to 65535'),
+        (LISTEN + PUSHES.replace("hourly_push", "hourly_profile"), 'map: found "hourly_profile", without a table `push`'),
+        (LISTEN + PUSHES.replace("hourly_push", "hourly"), 'map: found "hourly", which is no DLMS map'),
+        (LISTEN + PUSHES + PUSHES, 'dlms_push.meters: two meters with the sender "DRY1"; allowed: one each'),
+        (LISTEN + PUSHES + POLLED.replace('"C"', '"D"'), 'two meters with the serial number "M-C"; allowed: one each'),
+    ],
+)
+def test_a_mistake_about_meters_that_push_says_what_is_allowed(tmp_path: Path, text: str, mistake: str) -> None:
+    assert any(mistake in found for found in mistakes(GatewayConfig, tmp_path, BARE + text))
+
+
+def test_a_meter_may_push_and_be_polled(tmp_path: Path) -> None:
+    for text in (LISTEN + PUSHES, LISTEN + PUSHES + POLLED):
+        config = gateway(tmp_path, BARE + text)
+        assert config.dlms_push is not None
+        assert [meter.sender for meter in config.dlms_push.meters] == ["DRY1"]
+
+
 def test_a_gateway_may_have_loggers_alone(tmp_path: Path) -> None:
     text = f'gateway = "g"\nstate_dir = "s"\n[kafka]\nbootstrap_servers = ["localhost:1"]\n[mqtt]\nbroker = "b:1"\n{LOGGER}'
     config = gateway(tmp_path, text)
@@ -174,7 +204,7 @@ def test_a_mistake_says_what_is_allowed(tmp_path: Path, text: str, expected: str
         ("device = 1", "device = 1\nbaud = 9601", "300, 600"),
         ('gateway = "g"', 'gateway = "broadcast"', "call themselves; allowed: another"),
         (METER, METER + METER, 'two meters of the meter point "A"'),
-        (METER, "", "meters: none; allowed: one `[[meters]]` table or more, or `[mqtt]` with loggers"),
+        (METER, "", "meters: none; allowed: one `[[meters]]` table or more, `[mqtt]` with loggers, or `[dlms_push]`"),
         (METER, "[meters]\na = 1", "allowed: tables, each `[[meters]]`"),
     ],
 )
@@ -259,6 +289,8 @@ def test_every_setting_can_come_from_the_environment(kind: Any, tmp_path: Path, 
         "mqtt.certificate_file": str(tmp_path / "certificate"), "mqtt.key_file": str(tmp_path / "key"),
         "mqtt.user": "u", "mqtt.password": "p",
         "mqtt.topic_prefix": "t", "mqtt.confirm_s": "5", "mqtt.loggers": '[{"logger":"L","meter_point":"B","meter":"n"}]',
+        "dlms_push.listen": "127.0.0.1:4059",
+        "dlms_push.meters": '[{"meter_point":"C","meter":"o","sender":"D","map":"hourly_push"}]',
         "influx.url": "https://i",
         "influx.org": "o", "influx.bucket": "b", "influx.token": "t", "influx.security": "tls",
         "provide.folder": "/f", "provide.topic_prefix": "p-", "provide.gather_s": "5", "provide.margin_s": "0",
