@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 from collectors.iec62056_21 import Malformed
 from collectors.iec62056_21_clock import DATE, TIME, clock_offset_s, date_and_time, offset_s
@@ -43,7 +44,8 @@ async def read_day(
     the meter's is measured. Hold the line's lock.
     """
     if meter.log == "readout":
-        return await in_session(line, meter, timing, lambda session: _read_out(session, first, last, now), readout=True)
+        reads_out = partial(_read_out, first=first, last=last, now=now)
+        return await in_session(line, meter, timing, reads_out, in_programming_mode=False)
 
     async def from_log(session: Session) -> DayReadings:
         ahead_s = await clock_offset_s(session, now)

@@ -115,9 +115,13 @@ class RefusedBy(PollError):
 
 
 async def in_session(
-    line: CharacterLine, meter: Iec62056Meter, timing: Timing, work: Callable[[Session], Awaitable[_T]], readout: bool = False
+    line: CharacterLine,
+    meter: Iec62056Meter,
+    timing: Timing,
+    work: Callable[[Session], Awaitable[_T]],
+    in_programming_mode: bool = True,
 ) -> _T:
-    """What `work` brings, in programming mode, or (`readout`) while the meter reads out. Hold the line's lock.
+    """What `work` brings, in programming mode, or where it signs on itself, for a readout or HDLC. Hold the line's lock.
 
     Raises PollError: where the line breaks, where the meter does not answer, where it says what it may not.
     """
@@ -125,7 +129,7 @@ async def in_session(
     try:
         await line.open(meter.baud)
         try:
-            if not readout:
+            if in_programming_mode:
                 await session.program()
             return await work(session)
         finally:

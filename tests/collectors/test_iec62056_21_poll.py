@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,81 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from collectors.iec62056_21_data import MeterTime
-from collectors.iec62056_21_poll import read_day
-from collectors.iec62056_21_session import Iec62056Meter, Timing
-from collectors.reading import DayReadings, PollError
+from collectors.iec62056_21_session import Timing
+from collectors.reading import PollError
 from collectors.serial_port import ADD_EVEN_PARITY, STRIP_EVEN_PARITY, SerialLine
 from metering.facts import ReferenceIndex
-from metering.gasday import GasDays, to_datetime
-from simulators.faults import AnyFault, ClockOffset, Corrupt, Dead, Late, NotLogged
-from simulators.iec62056_21_server import MeterSide, PtyServer
-from simulators.sites import Site, load_sites
+from simulators.faults import ClockOffset, Corrupt, Dead, Late, NotLogged
+from simulators.iec62056_21_server import MeterSide
+from tests.collectors.iec62056_21_rig import DAY, LONG_DAY, SITE, SITES, Rig, boundaries, rig, run, truth
 from tests.patience import patient
-
-PTY_TIMING = Timing(answer_timeout_s=patient(0.3), exchange_timeout_s=patient(5.0), reaction_s=0.0, attempts=2)
-DAYS = GasDays()
-DAY = date(2026, 10, 5)
-LONG_DAY = date(2026, 10, 24)
-SITES = {site.name: msgspec.structs.replace(site, faults=()) for site in load_sites().sites}
-SITE = SITES["junction-mill"]
-
-
-def boundaries(day: date) -> tuple[datetime, datetime]:
-    return to_datetime(DAYS.start_us(day.toordinal())), to_datetime(DAYS.end_us(day.toordinal()))
-
-
-class Rig:
-    """A meter of a site on a pty, and what a collector knows of it. `now` is ten minutes after the Day that is read."""
-
-    def __init__(self, site: Site, path: Path, **known: Any) -> None:
-        self.site, self.meter = site, site.build()
-        self.link = path / "line"
-        self.now = datetime(2026, 10, 1, tzinfo=UTC)
-        self.line = SerialLine(str(self.link))
-        main = "7-0:13.2.0" if site.convertor else "7-0:13.0.0"
-        self.known = Iec62056Meter(
-            **{
-                "site": site.name,
-                "m3_per_tick": site.m3_per_tick,
-                "index_code": main,
-                "unconverted_code": "7-0:13.0.0" if site.convertor else None,
-                "unconverted_m3_per_tick": site.convertor.unconverted_m3_per_tick if site.convertor else None,
-                "device_address": site.device_address,
-                "password": site.password,
-                "time": MeterTime(site.meter_time),
-                **known,
-            }
-        )
-        self.serve()
-
-    def serve(self) -> None:
-        self.server = PtyServer(MeterSide(self.meter, self.site, lambda: self.now), link=self.link)
-        self.server.start()
-
-    async def read(self, day: date = DAY, after: timedelta = timedelta(minutes=10), timing: Timing = PTY_TIMING) -> DayReadings:
-        first, last = boundaries(day)
-        self.now = last + after
-        async with self.line.lock:
-            return await read_day(self.line, self.known, first, last, lambda: self.now, timing)
-
-
-@contextlib.asynccontextmanager
-async def rig(path: Path, *faults: AnyFault, site: Site = SITE, **known: Any) -> AsyncIterator[Rig]:
-    it = Rig(msgspec.structs.replace(site, faults=faults), path, **known)
-    try:
-        yield it
-    finally:
-        it.server.close()
-        await it.line.close()
-
-
-def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(work(), patient(30)))
-
-
-def truth(it: Rig, at: tuple[datetime, ...]) -> tuple[int, ...]:
-    return tuple(it.meter.true_index_at(instant) for instant in at)
 
 
 @pytest.mark.parametrize("name", ["junction-mill", "harbour-offices", "lock-infirmary"])
@@ -243,7 +174,7 @@ def test_a_day_that_the_log_does_not_hold_is_an_answer_without_readings(partial_
 def test_a_log_that_cannot_be_used_is_a_failed_poll(answer: str, cause: str, tmp_path: Path) -> None:
     async def work() -> None:
         async with rig(tmp_path) as it:
-            it.server._side._profile = lambda argument: answer  # type: ignore[method-assign]
+            it.server._side._registers.profile = lambda argument: answer  # type: ignore[method-assign]
             with pytest.raises(PollError, match=cause):
                 await it.read()
 
@@ -255,7 +186,7 @@ def test_rows_without_values_or_of_other_days_are_missing_readings(rows: str, tm
     async def work() -> None:
         async with rig(tmp_path) as it:
             stamp = "2261004050000" if "7" in rows else "2261005050000"
-            it.server._side._profile = lambda argument: f"P.01({stamp})(0000)(60)(1)(7-0:13.0.0)(m3){rows}"  # type: ignore[method-assign]
+            it.server._side._registers.profile = lambda argument: f"P.01({stamp})(0000)(60)(1)(7-0:13.0.0)(m3){rows}"  # type: ignore[method-assign]
             assert (await it.read()).index == (None,) * 25
 
     run(work)
