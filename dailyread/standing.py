@@ -22,6 +22,7 @@ from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from collectors.outbox import Outbox, OutboxError
 from dailyread.config import GatewayConfig, InfluxConfig, KafkaConfig, StreamConfig
+from dailyread.edge_told import Told, told_lately
 from dailyread.kafka import admin, consumer, differences, trouble, wanted_topics
 from metering.facts import GatewayStatus
 from metering.gasday import to_datetime, to_us
@@ -69,6 +70,7 @@ class Standing(msgspec.Struct, kw_only=True):
     groups: list[Group] = []
     worker: dict[str, Any] | None = None
     gateways: list[GatewayStanding] = []
+    edge: list[Told] = []
     missing: Missing | None = None
     troubles: list[str] = []
 
@@ -84,6 +86,7 @@ def stream_standing(config: StreamConfig, rules: Rules) -> Standing:
         try:
             standing.gateways = _gateways(client_, config.kafka.topics.broadcast)
             standing.at = _now(client_, config.kafka) or standing.at
+            standing.edge = told_lately(client_, config.kafka.topics.facts, config.kafka.partitions, standing.at)
         finally:
             client_.close()
     _judge_groups(standing)
@@ -126,7 +129,7 @@ def _last_said(config: GatewayConfig, note: str, standing: Standing) -> list[Gat
             said = [each for each in _gateways(client, config.kafka.topics.broadcast) if each.gateway == config.gateway]
         finally:
             client.close()
-        return [msgspec.structs.replace(each, note=note) for each in said]
+        return [msgspec.structs.replace(each, note=f"{note}; {each.note}" if each.note else note) for each in said]
     return [GatewayStanding(gateway=config.gateway, said_at=None, backlog=None, oldest_unsent_at=None, note=note)]
 
 

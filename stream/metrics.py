@@ -31,6 +31,9 @@ DEFINITIONS = (
     Metric("dailyread_stream_states", Counter, _P, "States of meter points written to the changelog and to disk.", ""),
     Metric("dailyread_stream_dead_letters", Counter, (), "Facts and frames that could not be used: in the dead-letter topic.",
            "Read the topic: each says where it stood and why. A gateway that keeps sending them needs repair."),
+    Metric("dailyread_stream_edge_facts", Counter, ("kind",), "What gateways told beside readings: `alarm`, `given_up`, "
+           "`interval_set`, `poll_failed`, `gateway_status`.",
+           "`given_up`, or many `poll_failed`: `dailyread status` says of which meter points, and since when."),
     Metric("dailyread_stream_position", Gauge, _P, "Offset of the first frame that is not done.", ""),
     Metric("dailyread_stream_lag_frames", Gauge, _P, "Frames in the facts topic that are not done.",
            "Grows: the worker is too slow; add workers, up to one a partition."),
@@ -63,6 +66,7 @@ class _Metrics:
     records: Counter
     states: Counter
     dead_letters: Counter
+    edge_facts: Counter
     position: Gauge
     lag_frames: Gauge
     stalled: Gauge

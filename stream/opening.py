@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -52,6 +53,10 @@ class Processor(Protocol):
 
     def remake(self, offset: int) -> Iterator[Slice]:
         """What follows, at that offset, from making states anew that other rules made."""
+
+    @property
+    def told(self) -> Counter[str]:
+        """How many facts of the edge came, by kind; who counts them clears it."""
 
 
 class Opened(NamedTuple):

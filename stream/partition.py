@@ -153,6 +153,9 @@ class Partition:
                 done = frame.offset + 1
             await self._publish(output)
         METRICS.frames.labels(self.number).inc(done - self.position)
+        for kind, count in self._processor.told.items():
+            METRICS.edge_facts.labels(kind).inc(count)
+        self._processor.told.clear()
         self.position = done
 
     async def _process(self, frame: Frame, output: Output) -> Output:

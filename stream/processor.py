@@ -8,12 +8,22 @@ explains. A state's value is its head (`marks.py`) and the engine's bytes (`mete
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from metering.facts import AnyFact, CalorificValue, Registered, Tick, meter_point_of
+from metering.facts import (
+    Alarm,
+    AnyFact,
+    CalorificValue,
+    GivenUp,
+    IntervalSet,
+    PollFailed,
+    Registered,
+    Tick,
+    meter_point_of,
+)
 from metering.gasday import to_us
 from metering.held import BEGINNING_US
 from metering.ledger import Change
@@ -30,6 +40,7 @@ RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say w
 POINTS_CACHED = 20_000
 # Facts, or points that a tick reaches: some tens of milliseconds. Who calls has heartbeats to send between slices.
 WORK_A_SLICE = 64
+OF_THE_EDGE = (Alarm, GivenUp, IntervalSet, PollFailed)
 
 
 class Slice(NamedTuple):
@@ -46,7 +57,7 @@ class Processor:
     `partitions` is how many the topic has: a fact that does not belong on this one is a dead letter. None: all facts come
     this way, as they do without Kafka. States that were made under other rules are made anew by `remake`, before the first
     frame, where `rebuilt_us` says that this was asked for since; else OtherRules is raised. `rests_on` is the offset of the
-    first frame on which no state rests.
+    first frame on which no state rests. `told`: how many facts of the edge came, by kind, for who counts them.
     """
 
     def __init__(
@@ -63,6 +74,7 @@ class Processor:
         self._marks = Marks(rules, self.days, rebuilt_us)
         self._said_rules = False
         self.rests_on = 0
+        self.told: Counter[str] = Counter()
         self._others = self._take_up()
 
     def remake(self, offset: int) -> Iterator[Slice]:
@@ -96,6 +108,8 @@ class Processor:
                 late_us = max(late_us or to_us(content.now), to_us(content.now))
             elif (meter_point := meter_point_of(content)) is not None:
                 own[meter_point].append(entry)
+                if isinstance(content, OF_THE_EDGE):
+                    self.told[str(content.__struct_config__.tag)] += 1
         for ldz, entry in values:
             for meter_point in self._of_ldz[ldz]:
                 own[meter_point].append(entry)

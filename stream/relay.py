@@ -17,7 +17,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
-from metering.facts import AnyFact, Tick, meter_point_of
+from metering.facts import AnyFact, GatewayStatus, Tick, meter_point_of
 from metering.messages import DeadLetter, encode_dead_letter
 from metering.wire import FrameError, UnknownVersion, decode_frame, encode_frame
 from stream.faults import FreezeGuard
@@ -116,6 +116,8 @@ class Relay:
         for number, fact in enumerate(frame.facts):
             if (point := meter_point_of(fact)) is None:
                 facts.append(_as_received(fact, received_at))
+                if isinstance(fact, GatewayStatus):
+                    METRICS.edge_facts.labels("gateway_status").inc()
                 continue
             reason = f"a fact of the meter point {point} belongs into its own partition of the facts topic"
             letters.append(self._letter(message, number, reason, msgspec.json.encode(fact)))

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dailyread.config import GatewayConfig, StreamConfig, add_config_argument, config_or_exit, kind_of
+from dailyread.edge_told import Told
 from dailyread.report.tables import console
 from dailyread.report.wording import gas_day, plain
 from dailyread.rules_file import rules_or_exit
@@ -18,7 +19,8 @@ from dailyread.settings import ConfigError
 from dailyread.standing import GatewayStanding, Group, Missing, Standing, gateway_standing, stream_standing
 
 HELP = """Say how everything is now. With a stream job's configuration: who is in its consumer groups, how many messages wait in
-each partition, what the worker at `web` says of itself, what each gateway last said, and at which meter points the readings
+each partition, what the worker at `web` says of itself, what each gateway last said, what gateways told of meters in the last
+24 hours (alarms, failed polls, losses, intervals set), and at which meter points the readings
 of the Gas Day that ended last are not Valid yet. With a gateway's, on its machine: whether the collector runs, what waits in
 its outbox, and whether Kafka can be reached. Exit 0: all runs; 1: somebody should look, as the last lines say; 2: the
 configuration is wrong."""
@@ -64,6 +66,8 @@ def _show(standing: Standing) -> None:
         out.print(Text(f"its rules: {standing.worker['rules']}"))
     if standing.gateways:
         out.print(_gateways(standing.gateways))
+    if standing.edge:
+        out.print(_edge(standing.edge))
     if standing.missing is not None:
         out.print(Text(_missing(standing.missing)))
     for trouble in standing.troubles:
@@ -88,6 +92,13 @@ def _gateways(gateways: list[GatewayStanding]) -> Table:
         oldest = "-" if each.oldest_unsent_at is None else f"{each.oldest_unsent_at:%Y-%m-%d %H:%M:%S}Z"
         backlog = "not known" if each.backlog is None else str(each.backlog)
         table.add_row(*_cells(each.gateway, said_at, backlog, oldest, each.note or ""))
+    return table
+
+
+def _edge(told: list[Told]) -> Table:
+    table = Table("told in 24 hours", "facts", "meter points", "the latest at", "")
+    for each in told:
+        table.add_row(*_cells(each.kind, str(each.facts), str(each.points), f"{each.at:%Y-%m-%d %H:%M:%S}Z", each.latest))
     return table
 
 

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+import urllib.request
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from collectors.outbox import Outbox
-from metering.facts import GatewayStatus
+from metering.facts import Alarm, AnyFact, GatewayStatus, GivenUp, IntervalSet, PollFailed
 from tests.integration.conftest import Start
 from tests.integration.services import GivenKafka, KafkaBroker, free_port
 from tests.integration.stream.job import Job
 from tests.integration.stream.toy_cluster import wait_for
+from tests.patience import patient
 
 NOW = datetime(2026, 1, 31, 5, tzinfo=UTC)
 STATUS = GatewayStatus(gateway="gateway-7", backlog=12, clock_synchronised=False, version="1", received_at=NOW)
+DAY = date(2026, 1, 30)
+EDGE: list[AnyFact] = [
+    PollFailed(meter_point="MP-1", meter="M-1", gas_day=DAY, reason="the connection was closed", attempts=1),
+    PollFailed(meter_point="MP-1", meter="M-1", gas_day=DAY, reason="no answer", attempts=3),
+    GivenUp(meter_point="MP-2", meter="M-2", gas_day=DAY, readings=24, reason="its cap: 100 bytes"),
+    IntervalSet(meter_point="MP-3", interval_s=360, confirmed=True),
+    Alarm(meter_point="MP-4", meter="M-4", at=NOW, kind="tamper"),
+    Alarm(meter_point="MP-5", meter="M-5", at=NOW, kind="other", detail="its clock is 90.0 s ahead; allowed: 60 s"),
+]
 METER = """
 [[meters]]
 meter_point = "MP"
@@ -60,6 +73,33 @@ def test_what_runs_what_waits_and_who_said_what(job: Job, start: Start) -> None:
     assert "Fri 30 Jan 2026: what is missing is not known: there is no `[influx]`" in text
 
 
+def test_what_gateways_tell_beside_readings_reaches_the_worker_its_metrics_and_the_status(job: Job, start: Start) -> None:
+    at = [NOW + timedelta(minutes=n) for n in range(len(EDGE))]
+    old = Alarm(meter_point="MP-6", meter="M-6", at=NOW, kind="tamper", received_at=NOW - timedelta(days=3))
+    job.publish([old, STATUS, *(msgspec.structs.replace(fact, received_at=when) for fact, when in zip(EDGE, at, strict=True))])
+    start("stream", "--config", job.config)
+    wait_for(lambda: job.health().get("state") == "running" and job.done(), "the worker is done")
+    told = {each["kind"]: each for each in as_json(job.config)["edge"]}
+    assert {kind: (each["facts"], each["points"]) for kind, each in told.items()} == {
+        "alarm": (2, 2), "given_up": (1, 1), "interval_set": (1, 1), "poll_failed": (2, 1)
+    }  # fmt: skip
+    assert told["alarm"]["latest"] == "MP-5: meter M-5: its clock is 90.0 s ahead; allowed: 60 s"
+    assert told["poll_failed"]["latest"] == "MP-1: meter M-1, 2026-01-30: no answer"
+    text = status(job.config)[1]
+    assert "MP-2: meter M-2, 2026-01-30: 24 readings; its cap: 100 bytes" in text
+    assert "MP-3: 360 s, confirmed" in text
+    counted = {"alarm": 3, "given_up": 1, "interval_set": 1, "poll_failed": 2, "gateway_status": 1}
+    wait_for(lambda: metrics(job) == counted, "all is counted")
+
+
+def metrics(job: Job) -> dict[str, int]:
+    """What the worker has counted of the edge's facts, by kind."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{job.web}/metrics", timeout=patient(2)) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^dailyread_stream_edge_facts_total\{kind="(\w+)"\} (\d+)', text, re.MULTILINE)
+    return {kind: int(count) for kind, count in found}
+
+
 def test_no_broker_and_no_worker_are_troubles(tmp_path: Path, unique: str) -> None:
     job = Job(f"127.0.0.1:{free_port()}", tmp_path, unique)
     code, text = status(job.config)
@@ -83,6 +123,7 @@ def test_a_gateway_by_its_outbox(kafka: KafkaBroker | GivenKafka, tmp_path: Path
     found = as_json(config)
     assert ("the collector does not run" in found["troubles"]) is not collector_runs
     assert [each["backlog"] for each in found["gateways"]] == [12 if collector_runs else 1]
-    assert found["gateways"][0]["note"] == ("the collector runs" if collector_runs else None)
+    said = "the collector runs; its clock is not synchronised"
+    assert found["gateways"][0]["note"] == (said if collector_runs else None)
     if collector_runs:
         outbox.close()

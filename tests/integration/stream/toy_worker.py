@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -42,6 +43,7 @@ class ToyProcessor:
     def __init__(self, partition: int, facts: SqliteFactStore, states: Mapping[str, bytes]) -> None:
         self.partition, self.facts, self.states = partition, facts, states
         self.rests_on = 0
+        self.told: Counter[str] = Counter()
 
     def remake(self, offset: int) -> Iterator[Slice]:
         yield from ()
