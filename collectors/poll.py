@@ -66,13 +66,14 @@ async def poll(
     `synchronised`: whether `now` is known to be right; else the offset of the meter's clock cannot be told.
     """
     start, end = to_datetime(days.start_us(day)), to_datetime(until_us or days.end_us(day))
+    whole = end == to_datetime(days.end_us(day))
     attempt = 0
     try:
         while True:
             attempt += 1
             try:
                 answer = await reader.read_day(start, end, now)
-                return _answered(meter, day, answer, end, synchronised)
+                return _answered(meter, day, answer, end, synchronised, whole)
             except Unanswered as error:
                 return _failed(meter, day, error.cause, attempt)
             except PollError as error:
@@ -83,8 +84,10 @@ async def poll(
         return _failed(meter, day, f"{type(error).__name__}: {error}", attempt)
 
 
-def _answered(meter: MeterSettings, day: int, answer: Answer, end: datetime, synchronised: bool) -> Polled:
+def _answered(meter: MeterSettings, day: int, answer: Answer, end: datetime, synchronised: bool, whole: bool) -> Polled:
+    """`whole`: of a part of a Day the meter's own index is left out, which is compared with the Day's whole advance."""
     readings = answer.readings if synchronised else replace(answer.readings, clock_offset_s=None)
+    readings = readings if whole else replace(readings, reference_index=None)
     fact = to_fact(meter, date.fromordinal(day), readings)
     count = sum(index is not None for index in readings.index)
     if readings.complete:
