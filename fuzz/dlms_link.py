@@ -43,8 +43,8 @@ def decode(data: bytes) -> None:
     else:
         link = _link(kind)
         _drained(link.receive_data, link.next_event, said, size)
-        if link.silence():
-            _drained(link.receive_data, link.next_event, b"", 1)
+        if link.silence():  # what looked like the beginning of a frame is passed over
+            _drained(link.receive_data, link.next_event, bytes(len(said)), 256)
 
 
 def _link(kind: int) -> HdlcLink | WrapperLink:
