@@ -259,9 +259,11 @@ class PtyServer:
         was_in_hdlc = self._side.in_hdlc
         if self._parity and not was_in_hdlc:
             data = bytes(c & 0x7F for c in data if c.bit_count() % 2 == 0)
-        for said in (self._side.hears(data, self._line_baud()), self._side.goes_on()):
-            if said:
-                self._say(said, self._side.baud, self._parity and not was_in_hdlc)
+        parity = self._parity and not was_in_hdlc
+        if said := self._side.hears(data, self._line_baud()):
+            self._say(said, self._side.baud, parity)
+        if following := self._side.goes_on():
+            self._say(following, self._side.baud, parity)
         if self._side.in_hdlc and not was_in_hdlc:
             self._side.baud = self._side.hdlc_baud
 
