@@ -7,11 +7,13 @@ import contextlib
 from typing import Protocol, TypeVar
 
 from collectors.dlms_poll import Session, Talk
+from collectors.iec62056_21_mode_e import open_hdlc
 from collectors.serial_port import SerialLine
 from collectors.trace import Trace
 
 READ_OCTETS = 4096
 HEAD_OCTETS = 8
+HEARD_OCTETS_MAX = 0x10000
 T = TypeVar("T")
 
 
@@ -84,15 +86,20 @@ class TcpLine:
 
 
 class SerialHdlcLine:
-    """A serial line with eight bits and no parity, as HDLC needs it."""
+    """A serial line with eight bits and no parity, as HDLC needs it. `baud`: the speed of HDLC; after an opening by mode E
+    the greatest that is taken."""
 
     def __init__(self, path: str, baud: int) -> None:
         self._serial, self._baud = SerialLine(path, "none"), baud
-        self.lock, self.trace = self._serial.lock, Trace()
+        self.lock, self.trace = self._serial.lock, self._serial.trace
 
     async def open(self) -> None:
         """As `Line.open`."""
         await self._serial.open(self._baud)
+
+    async def open_by_mode_e(self) -> None:
+        """Have a meter that speaks IEC 62056-21 first go on by HDLC. Raises PollError, with the path as the site."""
+        await open_hdlc(self._serial, baud_max=self._baud)
 
     async def write(self, data: bytes) -> None:
         """As `Line.write`."""
@@ -107,13 +114,14 @@ class SerialHdlcLine:
         await self._serial.reset()
 
 
-class Hidden:
-    """What the trace is shown of a line while a password may be on it: the octets, with the password out of them.
+class Tracing:
+    """What the trace of a line is given: the octets, with the password out of them.
 
-    An echo of what we said has it too, and comes in pieces of any size; so what comes in is shown when we speak again, whole.
+    What comes in is given when we speak again, whole, for it comes in pieces of any size; and the echo of what we said, on a
+    line that echoes, has the password in it too.
     """
 
-    def __init__(self, trace: Trace, password: bytes) -> None:
+    def __init__(self, trace: Trace, password: bytes = b"") -> None:
         self._trace, self._password = trace, password
         self._said: list[tuple[bytes, bytes]] = []
         self._heard = b""
@@ -128,9 +136,9 @@ class Hidden:
 
     def heard(self, octets: bytes) -> None:
         """These octets have come in."""
-        if not self._password:
-            self._trace.heard(octets)
-        self._heard += octets if self._password else b""
+        self._heard += octets
+        if len(self._heard) > HEARD_OCTETS_MAX:
+            self.flush()
 
     def flush(self) -> None:
         """Nothing more comes in before we speak, or at all."""
@@ -152,7 +160,7 @@ async def talk_over(talk: Talk[T], line: Line, timeout_s: float, session: Sessio
 
     `session`: whose password, if it has one, is to be kept out of the trace.
     """
-    trace = Hidden(line.trace, session.password if session else b"")
+    trace = Tracing(line.trace, session.password if session else b"")
     try:
         writing = next(talk)
         while True:

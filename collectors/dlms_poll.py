@@ -11,6 +11,7 @@ wrong at the release spoils no reading.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeAlias, TypeVar
@@ -38,9 +39,12 @@ from collectors.dlms_objects import (
     CAPTURE_PERIOD,
     CLOCK_TIME,
     CUBIC_METRES,
+    ENTRIES_IN_USE,
     PROFILE,
     SCALER_UNIT,
     CaptureObject,
+    ProfileRow,
+    by_entry,
     by_range,
     capture_objects,
     code_of,
@@ -50,12 +54,13 @@ from collectors.dlms_objects import (
 )
 from collectors.dlms_rows import DlmsMeter, column_of, day_readings
 from collectors.dlms_time import CosemTime, encode_time, same_form
-from collectors.dlms_xdlms import AccessError, Member, Wanted, access_error
+from collectors.dlms_xdlms import AccessError, Member, Selection, Wanted, access_error
 from collectors.reading import DayReadings
 
 ATTEMPTS = 3
 PUSHED_MAX = 8
 STEP_S_MIN = 0.5
+MARGIN = timedelta(hours=3)
 EVENTS_MAX = 20_000  # of one question: more than the longest answer in the smallest pieces
 T = TypeVar("T")
 _H = TypeVar("_H", bound=Heard)
@@ -235,10 +240,65 @@ def _read(
     (period,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, CAPTURE_PERIOD)))
     columns = capture_objects(objects)
     m3_per_count = yield from _m3_per_count(session, meter, columns)
-    selection = by_range(first, last, meter.zone if meter.asks_local else None, meter.east_is_positive)
-    (buffer,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, BUFFER), selection))
-    rows = profile_rows(buffer, columns, period.number, meter.zone, meter.east_is_positive)
+    log = _Log(session, meter, columns, period.number)
+    rows = yield from (log.between(first, last) if meter.by_entry else log.of_range(first, last))
     return day_readings(meter, first, last, rows, columns, m3_per_count, offset_s, time.is_invalid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The profile's rows, as a session can ask for them."""
+
+    session: Session
+    meter: DlmsMeter
+    columns: Sequence[CaptureObject]
+    period_s: int
+
+    def of_range(self, first: datetime, last: datetime) -> Talk[list[ProfileRow]]:
+        """The rows in [first, last], by range of time."""
+        meter = self.meter
+        zone = meter.zone if meter.asks_local else None
+        return (yield from self._rows(by_range(first, last, zone, meter.east_is_positive)))
+
+    def between(self, first: datetime, last: datetime) -> Talk[list[ProfileRow]]:
+        """The rows in [first, last] and some beside them, by their numbers, in whichever order of time the log is.
+
+        Looks for both ends by halves. Wider by `MARGIN`: a row may be captured meanwhile, which moves the others, and an hour
+        of local time may be there twice.
+        """
+        (in_use,) = yield from self.session.get(Wanted(Member(PROFILE, self.meter.profile, ENTRIES_IN_USE)))
+        count = in_use.number
+        if count < 1:
+            return []
+        one_end = yield from self._row(1)
+        other_end = yield from self._row(count)
+        is_rising = one_end.at <= other_end.at
+        low = yield from self._first(first - MARGIN, count, is_rising)
+        high = yield from self._first(last + MARGIN, count, is_rising)
+        if low == high:
+            return []
+        numbers = (low, high - 1) if is_rising else (count + 2 - high, count + 1 - low)
+        return (yield from self._rows(by_entry(*numbers)))
+
+    def _first(self, instant: datetime, count: int, is_rising: bool) -> Talk[int]:
+        """The place, counted from 1 and from the oldest, of the first row at or after the instant; `count` + 1 for none."""
+        low, high = 1, count + 1
+        while low < high:
+            middle = (low + high) // 2
+            row = yield from self._row(middle if is_rising else count + 1 - middle)
+            low, high = (middle + 1, high) if row.at < instant else (low, middle)
+        return low
+
+    def _row(self, number: int) -> Talk[ProfileRow]:
+        rows = yield from self._rows(by_entry(number, number))
+        if len(rows) != 1:
+            raise Malformed(f"{len(rows)} rows where row {number} was asked for")
+        return rows[0]
+
+    def _rows(self, selection: Selection) -> Talk[list[ProfileRow]]:
+        meter = self.meter
+        (buffer,) = yield from self.session.get(Wanted(Member(PROFILE, meter.profile, BUFFER), selection))
+        return list(profile_rows(buffer, self.columns, self.period_s, meter.zone, meter.east_is_positive))
 
 
 def _m3_per_count(session: Session, meter: DlmsMeter, columns: Sequence[CaptureObject]) -> Talk[dict[bytes, Decimal]]:

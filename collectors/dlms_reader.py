@@ -13,7 +13,7 @@ from collectors.dlms_acse import Mechanism
 from collectors.dlms_base import DlmsError, Refused
 from collectors.dlms_client import Association, Credentials, dedicated_key
 from collectors.dlms_describe import described
-from collectors.dlms_hdlc import Address
+from collectors.dlms_hdlc import FLAG, Address
 from collectors.dlms_line import Line, SerialHdlcLine, TcpLine, talk_over
 from collectors.dlms_link import HdlcLink, Link, WrapperLink
 from collectors.dlms_maps import DlmsMap, dlms_map, server_address
@@ -22,6 +22,7 @@ from collectors.dlms_poll import Session, Silence, Talk, read_day, set_clock, se
 from collectors.dlms_rows import DlmsMeter
 from collectors.dlms_security import Ciphering, Keys
 from collectors.dlms_xdlms import Member, Wanted
+from collectors.iec62056_21_describe import described as described_before
 from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
 from collectors.trace import Frame, Trace
@@ -57,6 +58,8 @@ class DlmsReader:
 
     def describe(self, frame: Frame) -> str:
         """As `Reader.describe`."""
+        if self._map.opening == "mode_e" and bytes([FLAG]) not in frame.octets:
+            return described_before(frame.octets)
         return described(frame.octets, self._map.link, frame.sent)
 
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
@@ -84,7 +87,7 @@ class DlmsReader:
             async with asyncio.timeout(self._timeout_s * POLL_TIMEOUT_FACTOR):
                 ciphering = await self._ciphering()
                 session = Session(self._link(self._map.client), Association(self._credentials, ciphering))
-                await self._line.open()
+                await self._open()
                 return await talk_over(talk(session), self._line, self._timeout_s, session)
         except (Silence, Refused) as error:
             raise Unanswered(self._site, str(error)) from error
@@ -92,6 +95,8 @@ class DlmsReader:
             raise PollError(self._site, f"{type(error).__name__}: {error}") from error
         except TimeoutError as error:
             raise Unanswered(self._site, "no whole answer in time") from error
+        except PollError as error:  # of the opening, which does not know whose line it is
+            raise type(error)(self._site, error.cause) from error
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise Unanswered(self._site, f"no connection: {reason}") from error
@@ -106,7 +111,7 @@ class DlmsReader:
         """With an invocation counter above all that the meter has had: anybody may ask it for the last."""
         if self._keys is None:
             return None
-        await self._line.open()
+        await self._open()
         session = Session(self._link(PUBLIC_CLIENT), Association())
         last = await talk_over(_counter(session, logical_name(self._map.counter)), self._line, self._timeout_s)
         return Ciphering(
@@ -116,6 +121,11 @@ class DlmsReader:
             general=self._map.general,
             dedicated=dedicated_key() if self._map.ciphering == "dedicated" else None,
         )
+
+    async def _open(self) -> None:
+        await self._line.open()
+        if self._map.opening == "mode_e" and isinstance(self._line, SerialHdlcLine):
+            await self._line.open_by_mode_e()
 
     def _link(self, client: int) -> Link:
         if self._map.link == "wrapper":
@@ -146,6 +156,7 @@ def meter_of(map_: DlmsMap, interval_s: int) -> DlmsMeter:
         zone=map_.time_zone(),
         asks_local=map_.asks == "local",
         east_is_positive=map_.deviation == "east",
+        by_entry=map_.selects == "entry",
     )
 
 
@@ -164,6 +175,6 @@ def dlms_reader(meter: MeterSettings, line: Line, timeout_s: float) -> DlmsReade
     if not meter.map:
         raise ValueError("map: missing; allowed: the name of a DLMS map, or the path of a .toml file")
     map_ = dlms_map(meter.map)
-    if meter.address.startswith("serial:") and map_.link == "wrapper":
-        raise ValueError('map: its link is "wrapper", and the address a serial line; allowed there: link = "hdlc"')
+    if mistake := map_.does_not_fit(meter.address):
+        raise ValueError(f"map: {mistake}")
     return DlmsReader(line, meter.meter_point, map_, meter.device, meter.interval_s, timeout_s)

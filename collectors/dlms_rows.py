@@ -22,6 +22,7 @@ class DlmsMeter:
     `m3_per_tick` is what a tick of the index and of the reference is worth, as the meter's registration has it; the meter's own
     scaler is read and used, and what it gives must be whole ticks. `zone`: of a meter that does not say its deviation from
     UTC; with `asks_local` the range is asked for in its local time. `status_name`: a column whose bits are `status_bits`.
+    `by_entry`: it takes no range of times, but numbers of rows.
     """
 
     m3_per_tick: Decimal
@@ -36,6 +37,7 @@ class DlmsMeter:
     zone: ZoneInfo | None = None
     asks_local: bool = False
     east_is_positive: bool = False
+    by_entry: bool = False
 
     def registers(self) -> list[tuple[bytes, Decimal]]:
         """The names of the registers, and what a tick of each is worth."""

@@ -173,8 +173,8 @@ def _dlms_mistakes(meter: MeterConfig) -> Mistakes:
     except ValueError as error:
         yield "map", str(error)
         return
-    if found.link == "wrapper" and meter.address.startswith("serial:"):
-        yield "map", 'its link is "wrapper", and the address a serial line; allowed there: link = "hdlc"'
+    if mistake := found.does_not_fit(meter.address):
+        yield "map", mistake
 
 
 def _more_than_once(values: Sequence[V]) -> list[V]:

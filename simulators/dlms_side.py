@@ -70,6 +70,7 @@ CLOCK, NAME, COUNTER = logical_name("0-0:1.0.0"), logical_name("0-0:42.0.0"), lo
 STATUS, PROFILE = logical_name("0-0:96.10.1"), logical_name("7-0:99.99.2")
 PUBLIC = (CLOCK, NAME, COUNTER)
 OBJECT_UNDEFINED, READ_WRITE_DENIED, OTHER_REASON = AccessError(4), AccessError(3), AccessError(250)
+SCOPE_VIOLATED = AccessError(13)
 STATUS_BITS = {name: 1 << bit for bit, name in enumerate(get_args(Status))}
 
 
@@ -79,7 +80,8 @@ class DlmsAccess:
 
     `knows_us`: else its proof is of another challenge. `general`: it answers in general-glo-ciphering.
     `message_octets_max`: longer answers go in blocks. `zone`: where its clock keeps local time; None: UTC.
-    `says_deviation`: else its times have none, only the summer-time bit.
+    `says_deviation`: else its times have none, only the summer-time bit. `takes_range`: else rows can be asked for by entry
+    only; `newest_first`: how the log is sorted.
     """
 
     mechanism: Mechanism = Mechanism.NONE
@@ -91,6 +93,8 @@ class DlmsAccess:
     message_octets_max: int = 1024
     general: bool = False
     knows_us: bool = True
+    takes_range: bool = True
+    newest_first: bool = False
 
 
 class DlmsSide:
@@ -304,12 +308,14 @@ class DlmsSide:
     def _buffer(self, selection: Selection | None, now: datetime) -> Result:
         if selection is None:
             rows = self._log(now)
+        elif selection.selector == 1 and not self._access.takes_range:
+            return SCOPE_VIOLATED
         elif selection.selector == 1:
             _, first, last, _ = selection.parameters.items
             rows = self._log(now, self._instant(first), self._instant(last))
         else:
             start, end = (item.number for item in selection.parameters.items[:2])
-            rows = self._log(now)[start - 1 : end or None]
+            rows = self._log(now)[:: -1 if self._access.newest_first else 1][start - 1 : end or None]
         return array(*(self._row(row) for row in rows))
 
     def _row(self, row: LogRow) -> Data:

@@ -60,6 +60,7 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     `east`: it counts minutes east of UTC, against the standard. `status_bits`: names of the bits of the object `status`, from
     bit 0. `system_title`: ours, 16 hexadecimal digits. `counter`: where anybody may read the invocation counter.
     `information`: octets in an HDLC frame; null: the default of 128. `sets`: what may be set remotely.
+    `selects`: how rows of the profile are asked for. `opening` `mode_e`: a serial line on which IEC 62056-21 is spoken first.
     """
 
     title: str
@@ -73,9 +74,11 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     status_bits: tuple[Status | None, ...] = ()
     zone: str | None = None
     asks: Literal["utc", "local"] = "utc"
+    selects: Literal["range", "entry"] = "range"
     deviation: Literal["standard", "east"] = "standard"
     link: Literal["wrapper", "hdlc"] = "wrapper"
     information: int | None = None
+    opening: Literal["hdlc", "mode_e"] = "hdlc"
     sets: tuple[Literal["interval", "clock"], ...] = ("interval", "clock")
     client: int = 16
     authentication: Literal["none", "password", "gmac"] = "none"
@@ -113,6 +116,8 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
                 raise ValueError(f"push.{'columns' if has_profile else 'objects'}: without {code}; nothing could be read of it")
 
     def _check_link(self) -> None:
+        if self.opening == "mode_e" and self.link == "wrapper":
+            raise ValueError('opening: found "mode_e" beside link = "wrapper"; allowed: with link = "hdlc"')
         if not 1 <= self.client <= 127:
             raise ValueError(f"client: found {self.client}; allowed: 1 to 127")
         if self.information is not None and not 16 <= self.information <= 2000:
@@ -126,6 +131,14 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError(
                 f"system_title: found {self.system_title!r}; allowed with keys_file: {TITLE_DIGITS} hexadecimal digits"
             )
+
+    def does_not_fit(self, address: str) -> str:
+        """Why a meter of this map cannot be at this address; empty where it can."""
+        if self.link == "wrapper" and address.startswith("serial:"):
+            return 'its link is "wrapper", and the address a serial line; allowed there: link = "hdlc"'
+        if self.opening == "mode_e" and not address.startswith("serial:"):
+            return 'its opening is "mode_e", and the address no serial line; allowed there: opening = "hdlc"'
+        return ""
 
     def push_name(self, sender: str) -> bytes:
         """As what a meter that pushes is known: by its system title where there are keys, else by its logical device name.

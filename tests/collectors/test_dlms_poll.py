@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -243,6 +244,28 @@ def test_the_clocks_offset_and_a_meter_of_other_ticks() -> None:
     rig.known = DlmsMeter(m3_per_tick=SITE.m3_per_tick, profile=rig.known.profile, index=logical_name("7-0:12.0.0"))
     with pytest.raises(Malformed, match=r"no column 7-0:12\.0\.0"):
         rig.read()
+
+
+@pytest.mark.parametrize(("newest_first", "link"), [(True, "hdlc"), (False, "wrapper")])
+def test_a_meter_that_is_asked_by_entry(newest_first: bool, link: str) -> None:
+    """In whichever order its log is, with gaps in it, and for Days on which it has nothing."""
+    gap = NotLogged(first_day=date(2026, 10, 10), last_day=date(2026, 10, 14))
+    rig = Rig(SITE, gap, link=link, takes_range=False, newest_first=newest_first)
+    with pytest.raises(Refused, match="scope of access violated"):
+        rig.read()
+    rig.known = replace(rig.known, by_entry=True)
+    rig.now = boundaries(LONG_DAY)[1] + timedelta(hours=30)
+
+    def read(day: date) -> DayReadings:
+        return run(read_day(rig.session(), rig.known, *boundaries(day), lambda: rig.now), rig.server())
+
+    for day in (LONG_DAY, date(2026, 10, 22), date(2026, 10, 15), DAY):
+        readings = read(day)
+        assert readings.complete
+        assert readings.index == rig.truth(readings)
+    assert read(date(2026, 10, 12)).index == (None,) * 25
+    assert read(date(2020, 1, 1)).index == (None,) * 25
+    assert read(date(2026, 11, 20)).index == (None,) * 25
 
 
 # Who may.

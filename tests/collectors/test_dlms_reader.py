@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from collectors.dlms_acse import Mechanism
 from collectors.dlms_describe import described, message
-from collectors.dlms_line import Hidden
+from collectors.dlms_line import Tracing
 from collectors.dlms_maps import DlmsMapError, dlms_map, known, server_address
 from collectors.poll import Polled, make_readers, poll
 from collectors.reader import Reader, Unable
@@ -27,6 +27,7 @@ from collectors.trace import Frame, Trace
 from metering.facts import PollFailed, Readings
 from simulators.dlms_server import DlmsServer
 from simulators.faults import ClockOffset, Corrupt, Dead
+from simulators.iec62056_21_server import Make, MeterSide, PtyServer
 from tests.collectors.test_dlms_poll import DAY, DAYS, HDLC_ADDRESS, KEYS, LONDON, SITE, Rig, boundaries
 from tests.patience import patient
 
@@ -161,6 +162,32 @@ def test_hdlc_on_a_serial_line(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(work(), patient(20)))
 
 
+def test_a_serial_line_that_is_opened_by_mode_e(tmp_path: Path) -> None:
+    """IEC 62056-21 at 300 Bd first, then HDLC at the speed that was agreed; both times, for the line ends as it began."""
+
+    async def work() -> None:
+        rig = Rig(link="hdlc")
+        rig.now = boundaries(DAY)[1]
+        make = Make(hdlc=DlmsServer(rig.side, HDLC_ADDRESS).hears())
+        server = PtyServer(MeterSide(rig.meter, SITE, lambda: rig.now, make=make))
+        server.start()
+        text = CASES["hdlc"][0] + 'opening = "mode_e"\n'
+        settings = Settings(f"serial:{server.path}", map_file(tmp_path, text), "1/17", timeout_s=patient(1))
+        (reader,) = make_readers([settings], 1.0)
+        try:
+            for _ in range(2):
+                found = await poll(settings, reader, DAY.toordinal(), DAYS, lambda: rig.now, True)
+                assert (found.outcome, found.readings) == (Outcome.COMPLETE, 25)
+            words = [reader.describe(frame) for frame in reader.trace.frames]
+            assert any("SNRM" in one for one in words)
+            assert any("binary mode (HDLC)" in one for one in words)
+        finally:
+            await reader.close()
+            server.close()
+
+    asyncio.run(asyncio.wait_for(work(), patient(40)))
+
+
 # Maps.
 
 
@@ -181,6 +208,7 @@ def test_the_maps_that_come_with_the_project_are_sound() -> None:
         (MAP + 'authentication = "gmac"', "keys_file: missing"),
         (GMAC.replace("4741", "47"), "system_title: found"),
         (MAP.replace("client = 1", "client = 128"), "client: found 128; allowed: 1 to 127"),
+        (MAP + 'opening = "mode_e"', 'opening: found "mode_e" beside link = "wrapper"'),
         (MAP + 'unconverted = "7-0:13.0.0"', "unconverted: and"),
         (MAP + "information = 5", "information: found 5"),
         (MAP.replace(f'"{SITE.m3_per_tick}"', '"0"'), "m3_per_tick: 0 is not"),
@@ -303,7 +331,7 @@ def test_the_password_is_not_in_the_trace(link: str, tmp_path: Path) -> None:
 def test_a_line_that_echoes_does_not_show_the_password_either() -> None:
     """A serial line's echo, octet by octet."""
     trace, said = Trace(), b"\x60\x20............12345678...."
-    hidden = Hidden(trace, b"12345678")
+    hidden = Tracing(trace, b"12345678")
     hidden.sent(said, True)
     for octet in said + b"answer":
         hidden.heard(bytes([octet]))
