@@ -18,14 +18,18 @@ import serial
 from pymodbus.framer import FramerRTU
 
 from collectors.dlms_acse import AARE
-from collectors.dlms_hdlc import check_sequence
+from collectors.dlms_describe import described
+from collectors.dlms_hdlc import DISC, DM, FLAG, POLL, SNRM, UA, Address, check_sequence
+from collectors.dlms_maps import server_address
 from collectors.modbus_frames import LineError, Question, Refused
 from collectors.serial_port import ADD_EVEN_PARITY
 
 PUBLIC_CLIENT, SERVER = 16, 1
+LINK = {UA: "the link opens", DM: "there is a link layer, which does not open"}
 # An association request of the lowest security, by logical names (IEC 62056-5-3, and the Green Book's example).
 AARQ = bytes.fromhex("601da109060760857405080101be10040e01000000065f1f0400007e1fffff")
-SNRM, DISC, UA, DM = 0x93, 0x53, 0x73, 0x1F
+HDLC_DEVICES = ("1", "1/17")  # a logical device alone, or behind a physical one, with the address that is the commonest
+ANSWER_OCTETS, CHARACTER_BITS = 60, 10
 IEC_BAUDS = (300, 9600, 2400, 19200)
 HDLC_BAUDS = (9600, 19200, 2400)
 MODBUS_BAUDS = (19200, 9600)
@@ -103,7 +107,7 @@ class SerialPort:
             port.reset_input_buffer()
             port.write(one.octets)
             port.flush()
-            said = _heard(one, read, timeout_s + 300 * 10 / one.baud)
+            said = _heard(one, read, timeout_s + ANSWER_OCTETS * CHARACTER_BITS / one.baud)
             if said is not None:
                 port.write(one.farewell)
                 port.flush()
@@ -113,9 +117,10 @@ class SerialPort:
 def tries(is_serial: bool, units: int) -> list[Try]:
     """What is tried at a TCP address, or on a serial line, with the Modbus units from 1 to `units`."""
     if not is_serial:
-        return [*_modbus_tcp(units), _dlms_wrapper(), _dlms_hdlc(), _iec_sign_on(), *_modbus_rtu(units, {})]
+        return [*_modbus_tcp(units), _dlms_wrapper(), *_dlms_hdlc(), _iec_sign_on(), *_modbus_rtu(units, {})]
     found = [_iec_sign_on({"baud": baud}, baud) for baud in IEC_BAUDS]
-    found += [_dlms_hdlc({"baud": baud}, baud) for baud in HDLC_BAUDS]
+    for baud in HDLC_BAUDS:
+        found += _dlms_hdlc({"baud": baud}, baud)
     for baud in MODBUS_BAUDS:
         found += _modbus_rtu(units, {"baud": baud, "parity": "even"}, baud, "E")
         found += _modbus_rtu(units, {"baud": baud, "parity": "none"}, baud, "N")
@@ -157,27 +162,36 @@ def _dlms_wrapper() -> Try:
 
     def answered(answer: bytes) -> str | None:
         whole = len(answer) >= 9 and answer[:2] == b"\0\1" and len(answer) >= 8 + int.from_bytes(answer[6:8], "big")
-        return f"an answer to the association of a public client, {len(answer)} octets" if whole and answer[8] == AARE else None
+        return f"as the public client: {described(answer, 'wrapper')}" if whole and answer[8] == AARE else None
 
     return Try("DLMS/COSEM in wrappers", octets, answered, {"protocol": "dlms", "device": SERVER})
 
 
-def _dlms_hdlc(line: dict[str, Any] | None = None, baud: int = 0) -> Try:
+def _dlms_hdlc(line: dict[str, Any] | None = None, baud: int = 0) -> Iterator[Try]:
+    for device in HDLC_DEVICES:
+        server, client = Address(*server_address(device)).encode(), Address(PUBLIC_CLIENT).encode()
+        what = f"DLMS/COSEM in HDLC frames, device {device}" + (f", {baud} Bd" if baud else " over TCP")
+        settings = {"protocol": "dlms", "device": int(device) if device.isdigit() else device} | (line or {})
+        opens, closes = (_hdlc(server + client + bytes((control | POLL,))) for control in (SNRM, DISC))
+        yield Try(what, opens, _link_of(client + server), settings, baud, farewell=closes)
+
+
+def _link_of(addresses: bytes) -> Answered:
     def answered(answer: bytes) -> str | None:
-        for part in answer.split(b"\x7e"):
-            if len(part) >= 7 and check_sequence(part[:-2]) == part[-2:] and part[2:4] == bytes((2 * PUBLIC_CLIENT + 1, 3)):
-                return {UA: "the link opens", DM: "there is a link layer, which does not open"}.get(part[4])
+        for start in (at for at, octet in enumerate(answer[:-2]) if octet == FLAG):
+            frame = answer[start + 1 : start + 1 + ((answer[start + 1] & 7) << 8 | answer[start + 2])]
+            head, kind = frame[2 : 2 + len(addresses)], frame[2 + len(addresses) : 3 + len(addresses)]
+            if head == addresses and check_sequence(frame[:-2]) == frame[-2:]:
+                return LINK.get(kind[0] & ~POLL)
         return None
 
-    what = "DLMS/COSEM in HDLC frames" + (f", {baud} Bd" if baud else " over TCP")
-    settings = {"protocol": "dlms", "device": SERVER} | (line or {})
-    return Try(what, _hdlc(SNRM), answered, settings, baud, farewell=_hdlc(DISC))
+    return answered
 
 
-def _hdlc(control: int) -> bytes:
-    """A frame without information from the public client to the server's management logical device."""
-    head = bytes((0xA0, 7, 2 * SERVER + 1, 2 * PUBLIC_CLIENT + 1, control))
-    return b"\x7e" + head + check_sequence(head) + b"\x7e"
+def _hdlc(body: bytes) -> bytes:
+    """A frame of addresses and control octet, without information."""
+    head = bytes((0xA0, 4 + len(body))) + body
+    return bytes((FLAG,)) + head + check_sequence(head) + bytes((FLAG,))
 
 
 def _iec_sign_on(line: dict[str, Any] | None = None, baud: int = 0) -> Try:

@@ -58,18 +58,20 @@ def _port(address: str) -> tuple[Port, bool]:
 
 
 def _ask(port: Port, asked: list[Try], timeout_s: float) -> list[Try]:
-    """What is answered, by the first protocol that is; of Modbus each unit."""
+    """What is answered, by the first protocol that is, at its speed: each device that is."""
     found: list[Try] = []
-    kind = ""
     for one in asked:
-        if kind and one.what.partition(",")[0] != kind:
+        if found and _way(one) != _way(found[0]):
             break
         said = port.ask(one, timeout_s)
         print(f"{one.what}: {plain(said) if said else 'no answer'}", flush=True)
         if said:
-            kind = one.what.partition(",")[0] if one.settings["protocol"] == "modbus" else one.what
             found.append(one)
     return found
+
+
+def _way(one: Try) -> tuple[str, int, str]:
+    return one.what.partition(",")[0], one.baud, one.parity
 
 
 def _table(address: str, one: Try) -> list[str]:

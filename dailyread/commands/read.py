@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -67,13 +68,14 @@ async def _read(config: GatewayConfig, meter: MeterConfig, day: date | None, as_
             print(f"{title(meter)}\nGas Day {day_text(date.fromordinal(wanted))}\n", flush=True)
             reader.trace.tell = lambda frame: print(*frame_lines(frame, reader.describe), sep="\n", flush=True)
         try:
-            polled = await poll(meter, reader, wanted, days, clock.now, is_synchronised(clock))
+            polled = await poll(meter, reader, wanted, days, clock.now, synchronised=True)
         finally:
             await reader.close()
+        synchronised = is_synchronised(clock)
     if as_json:
-        print(msgspec.json.encode(_as_json(reader, polled.fact)).decode())
+        print(msgspec.json.encode({"clock_synchronised": synchronised, **_as_json(reader, polled.fact)}).decode())
     else:
-        _show(meter, polled.fact)
+        _show(meter, polled.fact, synchronised)
     return 0 if isinstance(polled.fact, Readings) and None not in polled.fact.index else 1
 
 
@@ -84,23 +86,22 @@ def _as_json(reader: Reader, fact: Readings | PollFailed) -> dict[str, Any]:
     return {"frames": [of(frame) for frame in reader.trace.frames], "frames_left_out": reader.trace.left_out, "fact": fact}
 
 
-def _show(meter: MeterConfig, fact: Readings | PollFailed) -> None:
+def _show(meter: MeterConfig, fact: Readings | PollFailed, synchronised: bool) -> None:
     out = console(sys.stdout)
     if isinstance(fact, PollFailed):
         out.print(f"\nNo readings, after {fact.attempts} attempts: {plain(fact.reason)}", markup=False, soft_wrap=True)
         return
     out.print("", _readings(meter, fact))
-    missing = fact.index.count(None)
+    out.print("\n" + "\n".join(_summary(fact, synchronised)), markup=False)
+
+
+def _summary(fact: Readings, synchronised: bool) -> Iterator[str]:
+    yield f"{len(fact.index) - fact.index.count(None)} of {len(fact.index)} readings"
+    yield f"status: {', '.join(fact.status) or 'nothing amiss'}"
     offset = "not known" if fact.clock_offset_s is None else f"{fact.clock_offset_s:+.1f} s against this machine's"
-    own = fact.reference_index
-    said = [
-        f"{len(fact.index) - missing} of {len(fact.index)} readings",
-        f"status: {', '.join(fact.status) or 'nothing amiss'}",
-    ]
-    said.append(f"the meter's clock: {offset}")
-    if own is not None:
-        said.append(f"the meter's own index: {own.start} to {own.end}, {own.digits} digits")
-    out.print("\n" + "\n".join(said), markup=False)
+    yield f"the meter's clock: {offset}" + ("" if synchronised else ", which nothing synchronises")
+    if (own := fact.reference_index) is not None:
+        yield f"the meter's own index: {own.start} to {own.end}, {own.digits} digits"
 
 
 def _readings(meter: MeterConfig, fact: Readings) -> Table:
