@@ -31,6 +31,8 @@ STATUS_BITS: tuple[tuple[int, Status], ...] = (
     (0x0800, "bypass_open"),
 )
 _SET = re.compile(r"([^()\r\n!]*)((?:\([^()\r\n]*\))+)[\r\n]*")
+_INDEX = re.compile(r"\d{1,15}(\.\d{0,10})?|\.\d{1,10}", re.ASCII)
+_STATUS = re.compile("[0-9A-Fa-f]{0,8}")
 _VALUE = re.compile(r"\(([^()]*)\)")
 _STAMP = re.compile(r"([012]?)(\d{10})(\d{2})?", re.ASCII)
 
@@ -185,16 +187,15 @@ def decimal(text: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         raise Malformed(f"value {text[:16]!r} is no number") from None
-    if not value.is_finite() or value < 0 or len(text) > 32:
+    if not _INDEX.fullmatch(text.strip()):
         raise Malformed(f"value {text[:16]!r} is no index")
     return value
 
 
 def _status(text: str) -> tuple[Status, ...]:
-    try:
-        word = int(text or "0", 16)
-    except ValueError:
-        raise Malformed(f"status {text[:16]!r} is not hexadecimal") from None
+    if not _STATUS.fullmatch(text):
+        raise Malformed(f"status {text[:16]!r} is not hexadecimal")
+    word = int(text or "0", 16)
     return tuple(name for bit, name in STATUS_BITS if word & bit)
 
 

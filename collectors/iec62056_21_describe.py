@@ -22,6 +22,10 @@ _COMMANDS = {
     "W1": "writes", "W5": "writes",
 }  # fmt: skip
 _IDENTIFICATION = re.compile(rb"/([A-Za-z]{3})(.)([^\r\n]*)\r\n")
+_MESSAGE = re.compile(
+    rb"\x01[^\x01\x03\x04]*[\x03\x04].?|\x02[^\x01-\x04]*[\x03\x04].?|/[^\n]*\n|\x06[0-9].[0-9]\r\n|[\x06\x15]|[^\x01\x02\x06\x15/]+|.",
+    re.DOTALL,
+)
 _SELECT = re.compile(rb"\x06([0-9])(.)([0-9])\r\n")
 _MODES = {"0": "data readout", "1": "programming mode", "2": "binary mode (HDLC)"}
 
@@ -30,18 +34,13 @@ def described(octets: bytes) -> str:
     """One message or several, as they were sent or heard; what a password's message carries is never shown."""
     if octets and not octets.strip(b"\x00"):
         return f"wake-up: {len(octets)} NUL"
-    parts = [_message(part) for part in _messages(octets.strip(b"\x00"))]
+    parts = [_message(part) for part in _messages(octets.lstrip(b"\x00"))]
     return "; ".join(parts) or "nothing"
 
 
 def _messages(octets: bytes) -> list[bytes]:
     """Split where a frame ends with its check character, or a line."""
-    found = re.findall(
-        rb"[\x01\x02][^\x03\x04]*[\x03\x04].?|/[^\n]*\n|\x06[0-9].[0-9]\r\n|[\x06\x15]|[^\x01\x02\x06\x15/]+|.",
-        octets,
-        re.DOTALL,
-    )
-    return [bytes(part) for part in found]
+    return _MESSAGE.findall(octets)
 
 
 def _message(part: bytes) -> str:
@@ -89,16 +88,18 @@ def _frame(part: bytes) -> str:
 def _command(body: bytes) -> str:
     name, _, rest = body.decode("ascii", "replace").partition("\x02")
     if name == "P0":
-        return f"programming mode is open, operand {rest}"
-    if name[:1] == "P":
+        return f"programming mode is open, operand {_text(rest.encode())}"
+    if name in ("P1", "P2"):
         return f"{name}: password"
     if name == "B0":
         return "break"
+    if name not in _COMMANDS:
+        return f"{_text(name.encode())}: no command that is known"
     code, _, argument = rest.partition("(")
     if name[:1] == "W" and set(argument.rstrip(")")) == {"*"}:
         return f"{name}: password into {code}"
     shown = f" ({_text(argument.removesuffix(')').encode())})" if argument not in ("", ")") else ""
-    return f"{name}: {_COMMANDS.get(name, 'command for')} {_text(code.encode())}{shown}"
+    return f"{name}: {_COMMANDS[name]} {_text(code.encode())}{shown}"
 
 
 def _text(octets: bytes) -> str:

@@ -22,7 +22,7 @@ from metering.facts import Status
 
 TIME_FORM = "%Y-%m-%d,%H:%M:%S"
 ROW_IS_GOOD = "crc ok"
-_TIME = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2}), ?(\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
+_TIME = re.compile(r"(20\d\d)-(\d{1,2})-(\d{1,2}), ?(\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
 
 
 def archive_read(archive: Archive, time: MeterTime, first: datetime, last: datetime) -> Read:
