@@ -55,9 +55,11 @@ NEED_DATA: Final = NeedData.NEED_DATA
 
 
 class Cursor:
-    """Octets that are read from the front. Each method raises Malformed where they are too few."""
+    """Octets that are read from the front. Each method raises Malformed where they are too few. `values`: how many values
+    have been made of them so far, for a few octets can claim very many."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, values: int = 0) -> None:
+        self.values = values
         self._data = bytes(data)
         self._at = 0
 

@@ -182,11 +182,10 @@ Shape: TypeAlias = "tuple[Kind, int, tuple[Shape, ...]]"  # a type description: 
 
 
 class _Decoder:
-    """One value, with what there is in it counted."""
+    """One value, with what there is in it counted: all that one message holds is as much as one value may be."""
 
-    def __init__(self, cursor: Cursor, values: int = 0) -> None:
+    def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
-        self._values = values
 
     def tagged(self, depth: int) -> Data:
         self._count(depth)
@@ -202,15 +201,15 @@ class _Decoder:
 
     def _compact_array(self, depth: int) -> Data:
         shape = self._shape(depth + 1)
-        contents = Cursor(self._cursor.octets())
-        inner = _Decoder(contents, self._values)  # one count for all of it: many such arrays are as large as one
+        contents = Cursor(self._cursor.octets(), self._cursor.values)
+        inner = _Decoder(contents)
         items: list[Data] = []
         while contents.left:
             before = contents.left
             items.append(inner.shaped(shape, depth + 1))
             if contents.left == before:
                 raise Malformed("a compact array of elements without octets")
-        self._values = inner._values
+        self._cursor.values = contents.values
         return Data(Kind.ARRAY, tuple(items))
 
     def _shape(self, depth: int) -> Shape:
@@ -245,8 +244,8 @@ class _Decoder:
             raise Malformed(f"data type {tag}") from None
 
     def _count(self, depth: int) -> None:
-        self._values += 1
-        if depth > DEPTH_MAX or self._values > VALUES_MAX:
+        self._cursor.values += 1
+        if depth > DEPTH_MAX or self._cursor.values > VALUES_MAX:
             raise TooLong(f"more than {DEPTH_MAX} levels or {VALUES_MAX} values of data")
 
 
