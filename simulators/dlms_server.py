@@ -1,9 +1,22 @@
-"""Serves simulated meters by DLMS/COSEM over TCP: in wrappers, or in HDLC frames as a serial converter hands them on."""
+"""Serves simulated meters by DLMS/COSEM: over TCP in wrappers or in HDLC frames, as a serial converter hands them on; or in HDLC
+frames on a pseudo-terminal.
+
+    side = DlmsSide(meter, DlmsAccess(), clock.now, "its name")
+    port = await DlmsServer(side).listen()              # tcp://127.0.0.1:PORT, device 1, a map with link = "wrapper"
+    port = await DlmsServer(side, Address(1, 17, 2)).listen()      # device 1/17, link = "hdlc"
+    pty = DlmsPty(side, Address(1, 17, 2)); pty.start()            # serial:PATH, the same
+
+A meter that opens by mode E is the simulator of IEC 62056-21 with `Make(hdlc=DlmsServer(side, address).hears())`; one that
+pushes is in `dlms_pusher.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import tty
 from collections.abc import Callable
+from pathlib import Path
 
 from collectors.dlms_base import NeedData, RemoteError
 from collectors.dlms_hdlc import Address
@@ -78,3 +91,36 @@ class DlmsServer:
             return said
 
         return hears
+
+
+class DlmsPty:
+    """Serves one meter on a pseudo-terminal of its own, in HDLC frames; `path` is what a collector opens. `link`: a path to make
+    a symbolic link to it at."""
+
+    def __init__(self, side: DlmsSide, hdlc: Address, link: Path | None = None) -> None:
+        self._hears = DlmsServer(side, hdlc).hears()
+        self._link = link
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+        if link is not None:
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.path)
+            self.path = str(link)
+
+    def start(self) -> None:
+        """Serve in the running event loop."""
+        asyncio.get_running_loop().add_reader(self._master, self._hear)
+
+    def close(self) -> None:
+        """Hang up: whoever reads the line sees its end."""
+        asyncio.get_running_loop().remove_reader(self._master)
+        os.close(self._master)
+        os.close(self._slave)
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)
+
+    def _hear(self) -> None:
+        """A frame is less than a pseudo-terminal takes at a time, and the next comes only when it was heard."""
+        os.write(self._master, self._hears(os.read(self._master, 4096)))

@@ -15,12 +15,14 @@ from collectors.dlms_acse import Mechanism
 from collectors.dlms_data import decode
 from collectors.dlms_objects import ScalerUnit, time_of
 from collectors.dlms_security import Keys
+from simulators.dlms_pusher import DlmsPusher
 from simulators.dlms_server import DlmsServer
 from simulators.dlms_side import PROFILE
 from tests.collectors.test_dlms_poll import DAY, SITE, Rig, boundaries
 
 KEYS = Keys(bytes(range(16)), bytes(range(0xD0, 0xE0)))
 PASSWORD = b"12345678"
+EXPONENT = len(str(SITE.m3_per_tick).partition(".")[2])
 
 
 @contextmanager
@@ -87,9 +89,53 @@ def test_an_independent_client_reads_clock_register_and_profile(
         get: Callable[..., bytes] = it.get
         assert time_of(decode(bytes(get(clock)))).instants() == (rig.now,)
         index = decode(bytes(get(attribute(CosemInterface.REGISTER, rig.known.index, 2)))).number
-        assert ScalerUnit(-len(str(SITE.m3_per_tick).partition(".")[2]), 13).value(index) == (
-            rig.meter.row_now(rig.now).index * SITE.m3_per_tick
-        )
+        assert ScalerUnit(-EXPONENT, 13).value(index) == (rig.meter.row_now(rig.now).index * SITE.m3_per_tick)
         range_ = RangeDescriptor(CaptureObject(clock, 0), first, last)
         rows = decode(bytes(get(attribute(CosemInterface.PROFILE_GENERIC, PROFILE, 2), access_descriptor=range_))).items
         assert [time_of(row.items[0]).instants()[0] for row in rows] == [first + n * timedelta(hours=1) for n in range(25)]
+
+
+def test_it_reads_rows_by_entry_with_its_own_parser_and_sets_the_interval() -> None:
+    """21.3.2 leaves the encoding of a selection by entry to its user, so that is put together of its types here."""
+    from dlms_cosem.cosem import CosemAttribute, Obis
+    from dlms_cosem.cosem.selective_access import EntryDescriptor
+    from dlms_cosem.dlms_data import DoubleLongUnsignedData, UnsignedLongData
+    from dlms_cosem.enumerations import CosemInterface
+    from dlms_cosem.parsers import ProfileGenericBufferParser
+
+    class Entries(EntryDescriptor):  # type: ignore[misc]
+        def to_bytes(self) -> bytes:
+            rows = DoubleLongUnsignedData(self.from_entry).to_bytes() + DoubleLongUnsignedData(self.to_entry).to_bytes()
+            columns = (
+                UnsignedLongData(self.from_selected_value).to_bytes() + UnsignedLongData(self.to_selected_value).to_bytes()
+            )
+            return b"\x02\x02\x04" + rows + columns
+
+    rig = Rig(takes_range=False)
+    profile = [CosemAttribute(CosemInterface.PROFILE_GENERIC, Obis(*PROFILE), number) for number in range(9)]
+    first_row = rig.meter.log(rig.now - rig.meter.log_for, rig.now, rig.now)[9]
+    with client(rig) as it:
+        octets = bytes(it.get(profile[2], access_descriptor=Entries(10, 12)))
+        columns = [CosemAttribute(CosemInterface.CLOCK, Obis(0, 0, 1, 0, 0, 255), 2)]
+        columns += [CosemAttribute(CosemInterface.REGISTER, Obis(0, 0, 0, 0, 0, 255), 2)] * (4 if SITE.convertor else 3)
+        rows = ProfileGenericBufferParser(columns, 60).parse_bytes(octets)
+        assert len(rows) == 3
+        assert rows[0][2].value == first_row.index * SITE.m3_per_tick * 10**EXPONENT
+        it.set(profile[4], DoubleLongUnsignedData(900).to_bytes())
+        assert decode(bytes(it.get(profile[4]))).number == 900
+    assert rig.side.capture_period_s == 900
+
+
+def test_it_decodes_what_the_simulated_meter_pushes() -> None:
+    from dlms_cosem.a_xdr import AXdrDecoder, EncodingConf, Sequence
+    from dlms_cosem.protocol.xdlms.data_notification import DataNotification
+
+    rig = Rig()
+    first, last = boundaries(DAY)
+    found = DataNotification.from_bytes(DlmsPusher(rig.side, "127.0.0.1", 1).notification(first, last))
+    name, _, rows = AXdrDecoder(EncodingConf(attributes=[Sequence(attribute_name="data")])).decode(found.body)["data"]
+    assert (found.long_invoke_id_and_priority.long_invoke_id, found.long_invoke_id_and_priority.confirmed) == (1, True)
+    assert bytes(name) == b"DRY"
+    assert [row[2] for row in rows] == [
+        row.index * SITE.m3_per_tick * 10**EXPONENT for row in rig.meter.log(first, last, rig.now)
+    ]

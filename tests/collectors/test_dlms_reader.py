@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from collectors.reading import PollError
 from collectors.schedule import Outcome
 from collectors.trace import Frame, Trace
 from metering.facts import PollFailed, Readings
-from simulators.dlms_server import DlmsServer
+from simulators.dlms_server import DlmsPty, DlmsServer
 from simulators.faults import ClockOffset, Corrupt, Dead
 from simulators.iec62056_21_server import Make, MeterSide, PtyServer
 from tests.collectors.test_dlms_poll import DAY, DAYS, HDLC_ADDRESS, KEYS, LONDON, SITE, Rig, boundaries
@@ -144,20 +143,16 @@ def test_hdlc_on_a_serial_line(tmp_path: Path) -> None:
     async def work() -> None:
         rig = Rig(link="hdlc")
         rig.now = boundaries(DAY)[1]
-        master, slave = os.openpty()
-        os.set_blocking(master, False)
-        hears = DlmsServer(rig.side, HDLC_ADDRESS).hears()
-        asyncio.get_running_loop().add_reader(master, lambda: os.write(master, hears(os.read(master, 4096))))
-        settings = Settings(f"serial:{os.ttyname(slave)}", map_file(tmp_path, CASES["hdlc"][0]), "1/17")
+        pty = DlmsPty(rig.side, HDLC_ADDRESS)
+        pty.start()
+        settings = Settings(f"serial:{pty.path}", map_file(tmp_path, CASES["hdlc"][0]), "1/17")
         readers: list[Reader] = make_readers([settings], 1.0)
         try:
             found = await poll(settings, readers[0], DAY.toordinal(), DAYS, lambda: rig.now, True)
             assert (found.outcome, found.readings) == (Outcome.COMPLETE, 25)
         finally:
-            asyncio.get_running_loop().remove_reader(master)
             await readers[0].close()
-            os.close(master)
-            os.close(slave)
+            pty.close()
 
     asyncio.run(asyncio.wait_for(work(), patient(20)))
 
