@@ -1,4 +1,4 @@
-"""Whatever comes over the line: an event, NEED_DATA or a typed error, bounded in time and memory, and nothing whose check fails.
+"""Whatever comes over the line: an event, NEED_DATA or a typed error, in bounded time and memory; nothing whose check fails.
 
 Streams are real sessions spoiled: bits flipped, pieces cut out, said twice, in another order, with noise between; fed in pieces
 of any size. What is decoded of a frame's text is spoiled in the same way, behind a check character that is right.

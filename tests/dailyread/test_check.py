@@ -70,7 +70,7 @@ GATEWAY_MISTAKES = [
     ('"hourly_log"', '"none.toml"', 'none.toml", which is no register map; allowed: ' + known()[0]),
     ('"hourly_log"', '"own.toml"', 'own.toml", which is no register map: Object'),
     ('"own.toml"', '"hourly_log"', 'meters[2].map: found "hourly_log", which is no profile map;'
-     " allowed: hourly_profile, or the path of a .toml file"),
+     " allowed: hourly_profile, lis200_intervals, or the path of a .toml file"),
     ('map = "own.toml"\n', "", "meters[2].map: missing; allowed: the name of a profile map, or the path of a .toml file"),
     ('map = "hourly_log"\n', "", "meters[1].map: missing; allowed: the name of a register map, or the path of a .toml file"),
     ("device = 1", "device = 256", "meters[1].device: found 256; allowed: the Modbus unit, a whole number from 0 to 255"),
