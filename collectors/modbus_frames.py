@@ -65,24 +65,15 @@ class Question:
 
     def _tcp(self, data: bytes) -> bytes | None:
         """Answers to other questions, and of other units, are passed over: they are late, or lost their way."""
-        start = 0
-        while len(data) >= start + 8:
-            end = start + 6 + int.from_bytes(data[start + 4 : start + 6], "big")
-            if wrong := _header_error(data[start : start + 9], end - start - 6):
-                raise LineError(wrong)
-            if len(data) < end:
-                return None
-            transaction, unit = int.from_bytes(data[start : start + 2], "big"), data[start + 6]
-            body = data[start + 7 : end]
-            if body[0] < 0x80 and body[0] in READS and body[1] != len(body) - 2:
-                raise LineError(f"corrupt answer: {body[1]} bytes announced, {len(body) - 2} in the frame")
+        answer = None
+        for frame in _tcp_frames(data):
+            transaction, unit, body = int.from_bytes(frame[:2], "big"), frame[6], frame[7:]
             if transaction == 0 and self.transaction:
                 raise LineError("answer without our transaction identifier")
-            if transaction == self.transaction and unit == self.unit:
+            if answer is None and transaction == self.transaction and unit == self.unit:
                 self._check(body)
-                return data[start:end]
-            start = end
-        return None
+                answer = frame
+        return answer
 
     def _rtu(self, data: bytes) -> bytes | None:
         """Noise, our own question's echo, and frames of other units may stand before the answer."""
@@ -92,7 +83,7 @@ class Question:
                 self._check(data[start + 1 : start + size - 2])
                 return data[start : start + size]
         heard = data.removeprefix(self.sent)
-        begins = self.sent[:6] if self.function in WRITES else bytes((self.unit, self.function, 2 * self.count))
+        begins = self.sent[:6] if self.function in WRITES else bytes((self.unit, self.function, 2 * self.count & 0xFF))
         octets = 8 if self.function in WRITES else 5 + 2 * self.count
         if not self.sent.startswith(heard) and heard.startswith(begins) and len(heard) >= octets:
             raise Garbled("corrupt answer: its CRC is wrong")
@@ -133,14 +124,40 @@ def crc_holds(frame: bytes) -> bool:
     return FramerRTU.check_CRC(frame[:-2], int.from_bytes(frame[-2:], "big"))
 
 
-def _header_error(head: bytes, length: int) -> str:
-    """What is wrong with the first 8 or 9 octets of a TCP answer; empty where nothing is."""
-    protocol, function = int.from_bytes(head[2:4], "big"), head[7]
-    if protocol != 0:
+def check_unasked(framing: Framing, data: bytes) -> None:
+    """Raise LineError where octets that nobody asked for are no frames: over TCP, whose frames have no check sum, the answer
+    before them may then have been a broken one that swallowed the beginning of the next."""
+    if framing == "tcp":
+        _tcp_frames(data)
+
+
+def _tcp_frames(data: bytes) -> list[bytes]:
+    """The whole frames in `data`; the last may be incomplete. Raises LineError where something is no answer's frame."""
+    frames, start = [], 0
+    while start < len(data):
+        head = data[start : start + 9]
+        if wrong := _header_error(head):
+            raise LineError(wrong)
+        end = start + 6 + int.from_bytes(head[4:6], "big")
+        if len(head) < 9 or len(data) < end:
+            break
+        frames.append(data[start:end])
+        start = end
+    return frames
+
+
+def _header_error(head: bytes) -> str:
+    """What is wrong with the first 9 octets of a TCP answer, as far as they are there; empty where nothing is."""
+    if protocol := int.from_bytes(head[2:4], "big"):
         return f"corrupt answer: protocol identifier {protocol}"
+    if len(head) < 9:
+        return ""
+    length, function, count = int.from_bytes(head[4:6], "big"), head[7], head[8]
     if function & 0x7F not in (*READS, *WRITES):
         return f"corrupt answer: function {function}"
-    wanted = 3 if function >= 0x80 else 6 if function in WRITES else None
-    if not 3 <= length <= 254 or (wanted is not None and length != wanted):
+    if function in READS and count != length - 3:
+        return f"corrupt answer: {count} bytes announced, {length - 3} in the frame"
+    wanted = 3 if function >= 0x80 else 6 if function in WRITES else length
+    if not 3 <= length == wanted <= 254:
         return f"corrupt answer: {length} octets in the frame"
     return ""

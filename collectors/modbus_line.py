@@ -21,7 +21,16 @@ from pymodbus.exceptions import ModbusException
 from pymodbus.framer import FramerType
 from pymodbus.pdu import ModbusPDU
 
-from collectors.modbus_frames import OCTETS_MAX, Framing, Garbled, LineError, NothingCame, Question, Refused
+from collectors.modbus_frames import (
+    OCTETS_MAX,
+    Framing,
+    Garbled,
+    LineError,
+    NothingCame,
+    Question,
+    Refused,
+    check_unasked,
+)
 from collectors.modbus_maps import Table
 from collectors.trace import Trace
 
@@ -51,6 +60,7 @@ class ModbusLine:
         self._client: ModbusBaseClient | None = None
         self._question: Question | None = None  # whose answer is waited for
         self._asking: tuple[int, int, int, int] | None = None
+        self._stray: LineError | None = None  # what came in unasked since the line was opened, and is no frame
         self._heard_at = float("-inf")
         self._late_until: dict[int, float] = {}  # by unit
         _quiet()
@@ -80,7 +90,7 @@ class ModbusLine:
 
     def close(self) -> None:
         """Close the line; the next question opens it again."""
-        self._asking = None
+        self._asking = self._stray = None
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -92,6 +102,8 @@ class ModbusLine:
         try:
             client = self._client or await self._connected()
             await self._silence(unit, pause_s)
+            if self._stray is not None:
+                raise self._stray
             self._asking = asking
             answer = await ask(client)
         except ModbusException as error:
@@ -164,9 +176,7 @@ class ModbusLine:
         self._heard_at = max(self._heard_at, asyncio.get_running_loop().time())
         client, question = self._client, self._question
         if client is None or self._asking is None or question is None:
-            self.trace.heard(data)  # nobody asked
-            if client is not None:
-                client.ctx.recv_buffer = b""
+            self._unasked(data)
             return b""
         try:
             frame = question.answer_in(data)
@@ -178,6 +188,15 @@ class ModbusLine:
             self.trace.heard(data)
             self._question = None
         return frame or b""
+
+    def _unasked(self, data: bytes) -> None:
+        self.trace.heard(data)
+        if self._client is not None:
+            self._client.ctx.recv_buffer = b""
+        try:
+            check_unasked(self.framing, data)
+        except LineError as error:
+            self._stray = error
 
     def _sent(self, frame: bytes) -> None:
         self.trace.sent(frame)

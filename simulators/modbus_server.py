@@ -178,8 +178,7 @@ class ModbusPtyServer:
                 break
             answer = self._server.answer(question[0], question[1], question[2:-2])
             if answer is not None:
-                body = question[:1] + answer
-                answers.append(body + _crc(body))
+                answers.append(_framed(question[0], answer))
         return answers
 
     def _hear(self) -> None:
@@ -207,6 +206,14 @@ def _question_size(data: bytes) -> int:
     if len(data) < 8:
         return 0
     return 9 + data[6] if data[1] == 16 else 8
+
+
+def _framed(unit: int, answer: bytes) -> bytes:
+    """An answer that was cut off to spoil its check gets a wrong CRC instead."""
+    body = bytes((unit,)) + answer
+    if answer[0] in READS and len(answer) == answer[1] + 1:
+        return body + b"\0" + bytes(octet ^ 0x55 for octet in _crc(body + b"\0"))
+    return body + _crc(body)
 
 
 def _crc(body: bytes) -> bytes:

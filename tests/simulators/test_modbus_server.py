@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -12,13 +14,16 @@ import pytest
 from pymodbus.client import AsyncModbusTcpClient
 
 from collectors.modbus import ModbusMeter
-from collectors.modbus_line import ModbusLine
-from collectors.modbus_maps import known, register_map
+from collectors.modbus_line import ModbusLine, modbus_line
+from collectors.modbus_maps import RegisterMap, known, register_map
 from collectors.modbus_registers import Words, header_of, header_spans
+from collectors.reader import Unable
+from collectors.reading import PollError
 from simulators.consumption import PROFILES, Consumption
 from simulators.faults import AnyFault, ClockOffset, Corrupt, Dead, NotLogged
 from simulators.meter import Register, SimulatedMeter
-from simulators.modbus_server import ModbusServer
+from simulators.modbus_server import ModbusPtyServer, ModbusServer
+from tests.patience import patient
 
 FITTED = datetime(2026, 10, 1, 4, tzinfo=UTC)
 NOW = datetime(2026, 12, 20, 7, 23, 11, tzinfo=UTC)  # after the ring of 60 Days has gone round
@@ -185,3 +190,161 @@ def test_what_is_no_modbus_ends_the_connection() -> None:
         assert await say(port, b"GET / HTTP/1.1\r\n\r\n") == b""
 
     with_server(work)
+
+
+class Later:
+    """A virtual present that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@asynccontextmanager
+async def at_the_meter(
+    simulated: SimulatedMeter, map_: RegisterMap, now: Callable[[], datetime], kind: str, interval_s: int = 3600
+) -> AsyncIterator[ModbusMeter]:
+    """A reader of this meter, over TCP or a pseudo-terminal."""
+    server = ModbusServer({3: simulated}, map_, now)
+    port = await server.listen()
+    line = ModbusPtyServer(server)
+    line.start()
+    address = f"serial:{line.path}" if kind == "rtu" else f"tcp://127.0.0.1:{port}"
+    reader = ModbusMeter(modbus_line(address, patient(5)), 3, map_, "x", interval_s)
+    try:
+        yield reader
+    finally:
+        await reader.close()
+        line.close()
+        await server.close()
+
+
+KINDS = pytest.mark.parametrize("kind", ["tcp", "rtu"])
+SETTABLE = [name for name in known() if register_map(name).interval]
+
+
+@KINDS
+@pytest.mark.parametrize("map_name", known())
+def test_the_collector_reads_the_truth_and_its_time_over_both_kinds_of_line(map_name: str, kind: str) -> None:
+    start = datetime(2026, 12, 19, 5, tzinfo=UTC)
+
+    async def main() -> None:
+        truth = meter()
+        async with at_the_meter(meter(), register_map(map_name), lambda: NOW, kind) as reader:
+            answer = await reader.read_day(start, start + DAY, lambda: NOW)
+        hours = [start + timedelta(hours=n) for n in range(25)]
+        assert answer.readings.at == tuple(hours)
+        assert answer.readings.index == tuple(truth.true_index_at(hour) for hour in hours)
+        if register_map(map_name).archive.unconverted:
+            rows = truth.log(hours[0], hours[-1], NOW)
+            assert answer.readings.unconverted == tuple(row.unconverted for row in rows)
+        assert answer.readings.clock_offset_s == 0
+
+    asyncio.run(asyncio.wait_for(main(), patient(20)))
+
+
+@KINDS
+@pytest.mark.parametrize("map_name", SETTABLE)
+def test_the_interval_is_set_read_back_and_kept_to(map_name: str, kind: str) -> None:
+    """M4.1.3: set from afar, six minutes or more. The Day in which it was set has both kinds of record."""
+    later = Later()
+    end = datetime(2026, 12, 21, 5, tzinfo=UTC)
+
+    async def main() -> None:
+        truth = meter()
+        async with at_the_meter(meter(), register_map(map_name), later, kind, 360) as reader:
+            assert await reader.set_interval(360) == 360
+            later.now = end + timedelta(minutes=5)
+            readings = (await reader.read_day(end - DAY, end, later)).readings
+            instants = [end - DAY + n * timedelta(seconds=360) for n in range(241)]
+            had = [at > NOW or at.minute == 0 for at in instants]
+            expected = [truth.true_index_at(at) if is_there else None for at, is_there in zip(instants, had, strict=True)]
+            assert list(readings.index) == expected
+            assert await reader.set_interval(3600) == 3600
+            later.now = end + DAY
+            reader.interval_s = 3600
+            assert (await reader.read_day(end, end + DAY, later)).readings.complete
+            assert (await reader.read_day(end - DAY, end, later)).readings.complete  # looked for at the other pace
+
+    asyncio.run(asyncio.wait_for(main(), patient(20)))
+
+
+@pytest.mark.parametrize(
+    ("map_name", "interval_s", "cause"),
+    [
+        ("pulse_recorder", 360, "does not say where the interval is set"),
+        ("hourly_log", 300, "an interval of 300 s; allowed with its register map: 360 to 43200 s in steps of 60 s"),
+        ("hourly_log", 400, "an interval of 400 s"),
+        ("paged_convertor", 7200, "an interval of 7200 s"),
+    ],
+)
+def test_an_interval_that_the_map_does_not_have_is_not_sent(map_name: str, interval_s: int, cause: str) -> None:
+    async def main() -> None:
+        async with at_the_meter(meter(), register_map(map_name), lambda: NOW, "tcp") as reader:
+            with pytest.raises(Unable, match=cause):
+                await reader.set_interval(interval_s)
+            assert reader.trace.frames == []
+
+    asyncio.run(asyncio.wait_for(main(), patient(20)))
+
+
+@KINDS
+@pytest.mark.parametrize("map_name", SETTABLE)
+def test_the_clock_is_moved_by_no_more_than_a_step_and_its_offset_read_again(map_name: str, kind: str) -> None:
+    later = Later()
+    wrong = ClockOffset(from_=FITTED, until=NOW + 9 * DAY, offset_s=-100)
+
+    async def main() -> None:
+        async with at_the_meter(meter(wrong), register_map(map_name), later, kind) as reader:
+            assert [await reader.set_clock(later, 45.0) for _ in range(4)] == [-55, -10, 0, 0]
+            later.now += timedelta(seconds=0.4)
+            assert await reader.set_clock(later, 45.0) == pytest.approx(-0.4)  # less than its registers can say
+            sent = [frame for frame in reader.trace.frames if frame.sent]
+            assert len([frame for frame in sent if "write" in reader.describe(frame)]) == 3
+
+    asyncio.run(asyncio.wait_for(main(), patient(20)))
+
+
+def test_a_clock_that_the_map_cannot_set_is_left_alone() -> None:
+    async def main() -> None:
+        async with at_the_meter(meter(), register_map("pulse_recorder"), lambda: NOW, "tcp") as reader:
+            with pytest.raises(Unable, match="does not say where the clock is set"):
+                await reader.set_clock(lambda: NOW, 30)
+
+    asyncio.run(asyncio.wait_for(main(), patient(20)))
+
+
+@KINDS
+def test_the_octets_of_a_poll_are_kept_and_described(kind: str) -> None:
+    start = datetime(2026, 12, 19, 5, tzinfo=UTC)
+
+    async def main() -> list[str]:
+        async with at_the_meter(meter(), register_map("hourly_log"), lambda: NOW, kind) as reader:
+            await reader.read_day(start, start + DAY, lambda: NOW)
+            return [reader.describe(frame) for frame in reader.trace.frames]
+
+    described = asyncio.run(asyncio.wait_for(main(), patient(20)))
+    first = meter().true_index_at(start)
+    assert described[:2] == [
+        "to unit 3: read 8 holding registers from 0 on",
+        "from unit 3: 8 registers from 0 on: clock 2026-12-20 07:23:11Z; newest record of 2026-12-20 07:00:00Z; "
+        "status good; interval 3600 s",
+    ]
+    assert re.fullmatch(r"to unit 3: read 117 holding registers from \d+ on", described[2])
+    assert f"13 records; 2026-12-19 05:00:00Z index {first}; " in described[3]
+    assert len(described) == 6
+
+
+@pytest.mark.parametrize("how", ["wrong_check", "short"])
+def test_a_spoiled_answer_on_a_line_is_a_failed_poll(how: str) -> None:
+    start = datetime(2026, 12, 19, 5, tzinfo=UTC)
+
+    async def main() -> None:
+        spoiled = meter(Corrupt(every=3, how=how))  # type: ignore[arg-type]
+        async with at_the_meter(spoiled, register_map("hourly_log"), lambda: NOW, "rtu") as reader:
+            with pytest.raises(PollError, match="CRC is wrong" if how == "wrong_check" else "short answer"):
+                await reader.read_day(start, start + DAY, lambda: NOW)
+
+    asyncio.run(asyncio.wait_for(main(), patient(30)))
