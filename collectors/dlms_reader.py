@@ -16,7 +16,7 @@ from collectors.dlms_describe import described
 from collectors.dlms_hdlc import FLAG, Address
 from collectors.dlms_line import Line, SerialHdlcLine, TcpLine, talk_over
 from collectors.dlms_link import HdlcLink, Link, WrapperLink
-from collectors.dlms_maps import DlmsMap, dlms_map, server_address
+from collectors.dlms_maps import DlmsMap, DlmsMapError, dlms_map, server_address
 from collectors.dlms_objects import DATA, VALUE, logical_name
 from collectors.dlms_poll import Session, Silence, Talk, read_day, set_clock, set_interval
 from collectors.dlms_rows import DlmsMeter
@@ -36,15 +36,13 @@ T = TypeVar("T")
 
 class DlmsReader:
     """One meter on a line. What a session cannot put right by asking again, asking at once again does not either, unless
-    something came that was wrong."""
+    something came that was wrong. Password and keys are read from their files for each session, for they may change."""
 
     def __init__(self, line: Line, site: str, map_: DlmsMap, device: str | int, interval_s: int, timeout_s: float) -> None:
         self._line, self._site, self._map, self._timeout_s = line, site, map_, timeout_s
         self._server = Address(*server_address(device))
         self._meter = meter_of(map_, interval_s)
-        keys = map_.keys()
-        self._keys = None if keys is None else Keys(*keys)
-        self._credentials = Credentials(MECHANISMS[map_.authentication], map_.password())
+        map_.keys(), map_.password()  # ValueError, before anybody asks
 
     @property
     def lock(self) -> asyncio.Lock:
@@ -85,11 +83,12 @@ class DlmsReader:
         """What a talk brings, in a session on the line. Raises PollError."""
         try:
             async with asyncio.timeout(self._timeout_s * POLL_TIMEOUT_FACTOR):
+                credentials = Credentials(MECHANISMS[self._map.authentication], self._map.password())
                 ciphering = await self._ciphering()
-                session = Session(self._link(self._map.client), Association(self._credentials, ciphering))
+                session = Session(self._link(self._map.client), Association(credentials, ciphering))
                 await self._open()
                 return await talk_over(talk(session), self._line, self._timeout_s, session)
-        except (Silence, Refused) as error:
+        except (Silence, Refused, DlmsMapError) as error:
             raise Unanswered(self._site, str(error)) from error
         except DlmsError as error:
             raise PollError(self._site, f"{type(error).__name__}: {error}") from error
@@ -109,14 +108,15 @@ class DlmsReader:
 
     async def _ciphering(self) -> Ciphering | None:
         """With an invocation counter above all that the meter has had: anybody may ask it for the last."""
-        if self._keys is None:
+        keys = self._map.keys()
+        if keys is None:
             return None
         await self._open()
         session = Session(self._link(PUBLIC_CLIENT), Association())
         last = await talk_over(_counter(session, logical_name(self._map.counter)), self._line, self._timeout_s)
         return Ciphering(
             bytes.fromhex(self._map.system_title),
-            self._keys,
+            Keys(*keys),
             last + 1,
             general=self._map.general,
             dedicated=dedicated_key() if self._map.ciphering == "dedicated" else None,

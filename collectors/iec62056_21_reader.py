@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from collectors.iec62056_21_data import MeterTime
 from collectors.iec62056_21_describe import described
 from collectors.iec62056_21_poll import read_day
 from collectors.iec62056_21_session import Iec62056Meter, Session, Timing, in_session
-from collectors.profile_maps import profile_map
+from collectors.profile_maps import ProfileMap, ProfileMapError, profile_map
 from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
 from collectors.serial_port import CharacterLine, SerialLine, TcpSerialLine
@@ -25,10 +26,13 @@ _T = TypeVar("_T")
 
 
 class IecReader:
-    """One meter on a line. A session asks again by itself what is answered badly, so a poll that fails has failed."""
+    """One meter on a line. A session asks again by itself what is answered badly, so a poll that fails has failed.
 
-    def __init__(self, line: CharacterLine, meter: Iec62056Meter, timing: Timing) -> None:
-        self.line, self.meter, self.timing = line, meter, timing
+    `map_`: whose password is read from its file for each session, for it may change; without it, the meter's own stands.
+    """
+
+    def __init__(self, line: CharacterLine, meter: Iec62056Meter, timing: Timing, map_: ProfileMap | None = None) -> None:
+        self.line, self.meter, self.timing, self._map = line, meter, timing, map_
 
     @property
     def lock(self) -> asyncio.Lock:
@@ -42,7 +46,7 @@ class IecReader:
 
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
         """As `Reader.read_day`."""
-        return Answer(await self._done(read_day(self.line, self.meter, start, end, now, self.timing)), None)
+        return Answer(await self._done(read_day(self.line, self._as_it_is(), start, end, now, self.timing)), None)
 
     async def set_interval(self, interval_s: int) -> int:
         """As `Reader.set_interval`."""
@@ -65,7 +69,14 @@ class IecReader:
         await self.line.reset()
 
     async def _in_session(self, work: Callable[[Session], Awaitable[_T]]) -> _T:
-        return await self._done(in_session(self.line, self.meter, self.timing, work))
+        return await self._done(in_session(self.line, self._as_it_is(), self.timing, work))
+
+    def _as_it_is(self) -> Iec62056Meter:
+        """The meter with the password that it has now."""
+        try:
+            return replace(self.meter, password=self._map.password()) if self._map is not None else self.meter
+        except ProfileMapError as error:
+            raise Unanswered(self.meter.site, str(error)) from error
 
     async def _done(self, work: Awaitable[_T]) -> _T:
         try:
@@ -118,7 +129,7 @@ def iec_reader(meter: MeterSettings, line: SerialLine | TcpSerialLine, timeout_s
         clock_code=map_.clock_code,
         clock_may_be_set=map_.clock_may_be_set,
     )
-    return IecReader(line, asked, _timing(line, timeout_s))
+    return IecReader(line, asked, _timing(line, timeout_s), map_)
 
 
 def _baud_max(meter: MeterSettings, line: SerialLine | TcpSerialLine, fastest: int) -> int:

@@ -18,6 +18,7 @@ import pytest
 
 from collectors.orders import INTERVAL_S_MIN
 from collectors.outbox import Outbox
+from dailyread.cli import main
 from dailyread.commands.set_interval import interval
 from metering.facts import IntervalSet, Readings
 from metering.gasday import GasDays, to_us
@@ -146,28 +147,49 @@ def evidence_of(here: AtSite, meter: str) -> int:
         return int(db.execute("SELECT count(*) FROM polls WHERE meter = ?", (meter,)).fetchone()[0])
 
 
-def test_a_gateway_that_runs_keeps_evidence_and_takes_orders(here: AtSite) -> None:
-    """The outbox is held by the gateway meanwhile; the frames that it kept are those that its readings came from."""
+def test_a_gateway_that_runs_keeps_evidence_and_takes_orders(here: AtSite, capsys: pytest.CaptureFixture[str]) -> None:
+    """The outbox is held by the gateway meanwhile. Meters' passwords are read from their files each time."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--config", str(here.config)])
+        return code, *capsys.readouterr()
+
     with collecting(here) as process:
         eventually(lambda: all(evidence_of(here, meter) for meter in METERS), process)
         for meter in METERS:
-            done = here.run("set-interval", meter, "30m")
-            assert done.returncode == 0, done.stderr
-            assert f"{meter}: records every 1800 s now" in done.stdout
-            assert "the gateway runs; it is asked to set the interval" in done.stderr
-        shown = {meter: here.run("evidence", meter, str(last_day())) for meter in METERS}
+            code, out, err = call("set-interval", meter, "30m")
+            assert code == 0, err
+            assert f"{meter}: records every 1800 s now" in out
+            assert "the gateway runs; it is asked to set the interval" in err
+        for meter, file in (("DLM-1", "site-2.password"), ("IEC-1", "site-3.password")):
+            with other_content(here.folder / file, "another"):
+                code, _, err = call("set-interval", meter, "1h")
+                assert (code, "another" in err) == (1, False), err
+            assert call("set-interval", meter, "1h")[0] == 0
+        shown = {meter: call("evidence", meter, str(last_day())) for meter in METERS}
     found = facts_of(here)
     set_ = [(fact.meter_point, fact.confirmed) for fact in found if isinstance(fact, IntervalSet) and fact.interval_s == 1800]
     assert set_ == [("MP-1", True), ("MP-2", True), ("MP-3", True)]
     assert {fact.meter for fact in found if isinstance(fact, Readings)} == set(METERS)
-    for meter, done in shown.items():
-        assert done.returncode == 0, (meter, done.stderr)
-        assert "  sent   " in done.stdout
-        assert "  heard  " in done.stdout
-        assert shows_no_password(done.stdout), meter
-    for file in (here.folder / "state").iterdir():
-        if file.is_file():
-            assert not any(password.encode() in file.read_bytes() for password in PASSWORDS.values()), file
+    for meter, (code, out, err) in shown.items():
+        assert code == 0, (meter, err)
+        assert "  sent   " in out
+        assert "  heard  " in out
+        assert shows_no_password(out), meter
+    for kept in (here.folder / "state").iterdir():
+        if kept.is_file():
+            assert not any(password.encode() in kept.read_bytes() for password in PASSWORDS.values()), kept
+
+
+@contextmanager
+def other_content(path: Path, text: str) -> Iterator[None]:
+    """As if the file had been changed, and was put right again."""
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
 
 
 def test_where_no_evidence_is_it_says_so(here: AtSite) -> None:
