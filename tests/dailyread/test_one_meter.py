@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from collectors.evidence import find
 from collectors.orders import INTERVAL_S_MIN
 from collectors.outbox import Outbox
 from dailyread.cli import main
@@ -139,12 +140,11 @@ def eventually(reached: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.1)
 
 
-def evidence_of(here: AtSite, meter: str) -> int:
-    path = here.folder / "state" / "evidence.sqlite"
-    if not path.exists():
-        return 0
-    with closing(sqlite3.connect(path)) as db:
-        return int(db.execute("SELECT count(*) FROM polls WHERE meter = ?", (meter,)).fetchone()[0])
+def has_evidence(here: AtSite, meter: str) -> bool:
+    try:
+        return bool(find(here.folder / "state" / "evidence.sqlite", meter, last_day()))
+    except (FileNotFoundError, sqlite3.OperationalError):  # not there yet, or nothing in it yet
+        return False
 
 
 def test_a_gateway_that_runs_keeps_evidence_and_takes_orders(here: AtSite, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +155,7 @@ def test_a_gateway_that_runs_keeps_evidence_and_takes_orders(here: AtSite, capsy
         return code, *capsys.readouterr()
 
     with collecting(here) as process:
-        eventually(lambda: all(evidence_of(here, meter) for meter in METERS), process)
+        eventually(lambda: all(has_evidence(here, meter) for meter in METERS), process)
         for meter in METERS:
             code, out, err = call("set-interval", meter, "30m")
             assert code == 0, err
