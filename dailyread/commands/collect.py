@@ -78,13 +78,16 @@ async def _collect(config: GatewayConfig, args: argparse.Namespace) -> int:
     evidence = EvidenceStore(config.evidence_file, config.evidence.max_bytes)
     try:
         gateway = _gateway(config, clock, outbox, rules, args.since, evidence)
+        push = _pushed(config, clock, outbox, rules, evidence)
         with _publishing(config, outbox) as publisher, _listening(config, clock, outbox, rules) as mqtt:
             tell_logger = mqtt.set_interval if mqtt else no_order
             desk = OrderDesk(config.orders_folder, config.meters, gateway.at_meter, tell_logger, outbox, clock.now)
             if args.metrics:
                 counters = gateway.counters, publisher.counters, outbox, mqtt.counters if mqtt else None, evidence.counters
-                serve_metrics(args.metrics, lambda: exposition(values(*counters)))
-            return await _run(gateway, publisher, desk, args.once, config.clock != "system")
+                pushed = push.counters if push else None
+                serve_metrics(args.metrics, lambda: exposition(values(*counters, pushed)))
+            async with _taking(config, push):
+                return await _run(gateway, publisher, desk, args.once, config.clock != "system")
     finally:
         evidence.close()
         outbox.close()
