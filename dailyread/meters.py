@@ -103,6 +103,10 @@ def together(meters: Sequence[MeterConfig], others: Sequence[Named] = ()) -> Mis
     for address in sorted({meter.address for meter in meters}):
         if len({meter.parity or "even" for meter in meters if meter.address == address}) > 1:
             yield "meters", f'meters at "{address}" with different `parity`; allowed: one for a line'
+        if len({meter.protocol for meter in meters if meter.address == address}) > 1:
+            yield "meters", f'meters at "{address}" with different `protocol`; allowed: one for a line'
+        if len({meter.baud for meter in meters if meter.address == address and meter.protocol == "modbus"}) > 1:
+            yield "meters", f'Modbus meters at "{address}" with different `baud`; allowed: one for a line'
 
 
 def is_line(address: str) -> bool:

@@ -87,6 +87,7 @@ GATEWAY_MISTAKES = [
     ('"n"', '"m"', 'meters: two meters with the serial number "m"; allowed: one each'),
     ('[[meters]]\nmeter_point = "B"', FIRST.replace('"A"', '"C"').replace('"m"', '"o"') + '[[meters]]\nmeter_point = "B"',
      'meters: two meters at "tcp://127.0.0.1:502" with the device "1" and the map "hourly_log"; allowed: one each'),
+    ("serial:/dev/ttyUSB0", "tcp://127.0.0.1:502", 'meters: meters at "tcp://127.0.0.1:502" with different `protocol`;'),
     ('gateway = "g"', 'gateway = "g"\nrules = "own.toml"', "rules: found"),
     ('gateway = "g"', 'gateway = "g"\nclock = "tcp://10.0.0.1:1"', 'clock: found "tcp://10.0.0.1:1"; allowed: "system"'),
     ("[kafka]", '[kafka]\nsecurity = "tls"\nca_file = "own.toml"', "kafka.ca_file: found"),
