@@ -17,8 +17,10 @@ from pymodbus.framer import FramerRTU
 from collectors.modbus import ModbusMeter
 from collectors.modbus_line import ModbusLine, SerialModbusLine, modbus_line
 from collectors.modbus_maps import register_map
+from collectors.poll import make_readers
 from collectors.reader import Answer, Unanswered
 from collectors.reading import PollError
+from simulators.serve import ServedMeter
 from tests.collectors.canned_modbus import CannedModbus, Row, archive_registers
 from tests.patience import patient
 
@@ -330,3 +332,16 @@ def test_rtu_over_tcp_reads_through_a_converter(chunk: int) -> None:
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match=r"address|[Pp]ort"):
         modbus_line(address, 1.0)
+
+
+def test_meters_of_one_line_share_it_and_its_speed() -> None:
+    def served(number: int, baud: int | None) -> ServedMeter:
+        return ServedMeter(
+            meter_point=f"MP{number}", meter=f"M-{number}", protocol="modbus", address="serial:/dev/ttyUSB0", device=number,
+            map="hourly_log", baud=baud,
+        )  # fmt: skip
+
+    one, other = make_readers([served(1, 9600), served(2, 9600)], 5.0)
+    assert (one.lock, one.trace) == (other.lock, other.trace)
+    with pytest.raises(ValueError, match="meter M-2 of MP2: baud: found 19200; allowed: 9600, as with the others at serial:"):
+        make_readers([served(1, 9600), served(2, None)], 5.0)
