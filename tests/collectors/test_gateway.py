@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,19 @@ from simulators.faults import Corrupt, Dead, NotLogged, Silence
 from simulators.modbus_server import ModbusServer
 from simulators.serve import ServedGateway, ServedMeter, ServedPolling, Service, serve
 from tests.collectors.small_disk import small_disk
-from tests.collectors.virtual import DAY, DAYS, FIRST, START, days_read, site, stored, virtual_run, virtually
+from tests.collectors.virtual import (
+    DAY,
+    DAYS,
+    FIRST,
+    START,
+    Shifted,
+    days_read,
+    eventually,
+    site,
+    stored,
+    virtual_run,
+    virtually,
+)
 from tests.patience import patient
 
 MAP = register_map("hourly_log")
@@ -175,22 +187,6 @@ def test_virtual_runs_are_the_same_each_time(tmp_path: Path) -> None:
 # In real time.
 
 NOON = START + 4 * DAY + timedelta(hours=7)
-
-
-class Shifted(SystemClock):
-    """The machine's clock, but that it was `instant` when it was made."""
-
-    def __init__(self, instant: datetime) -> None:
-        self._ahead = instant - super().now()
-
-    def now(self) -> datetime:
-        return super().now() + self._ahead
-
-
-async def eventually(reached: Callable[[], bool], within_s: float) -> None:
-    async with asyncio.timeout(patient(within_s)):
-        while not reached():
-            await asyncio.sleep(0.02)
 
 
 def test_how_the_gateway_is_comes_at_its_start_and_every_hour(outbox: Outbox) -> None:

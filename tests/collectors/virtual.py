@@ -1,4 +1,4 @@
-"""A gateway in virtual time, on simulated sites: what its tests run on."""
+"""A gateway on simulated sites, in virtual time or with the clock put on: what its tests run on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from collectors.clock import SystemClock
 from collectors.gateway import Gateway
 from collectors.outbox import Outbox
 from metering.facts import AnyFact, Readings
@@ -18,6 +19,7 @@ from simulators.clock import SteppedClock
 from simulators.faults import AnyFault
 from simulators.serve import ServedGateway, Service, serve
 from simulators.sites import Convertor, Site
+from tests.patience import patient
 
 FIRST = date(2026, 10, 23)  # summer time ends on the 25th
 DAYS = GasDays()
@@ -86,3 +88,20 @@ def virtually(
             await service.close()
 
     return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+class Shifted(SystemClock):
+    """The machine's clock, but that it was `instant` when it was made."""
+
+    def __init__(self, instant: datetime) -> None:
+        self._ahead = instant - super().now()
+
+    def now(self) -> datetime:
+        return super().now() + self._ahead
+
+
+async def eventually(reached: Callable[[], bool], within_s: float) -> None:
+    """Wait for it, with more patience than it takes on a machine that is not busy."""
+    async with asyncio.timeout(patient(within_s)):
+        while not reached():
+            await asyncio.sleep(0.02)
