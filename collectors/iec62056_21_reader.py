@@ -19,7 +19,7 @@ from collectors.iec62056_21_session import Iec62056Meter, Session, Timing, in_se
 from collectors.profile_maps import ProfileMap, ProfileMapError, profile_map
 from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
-from collectors.serial_port import CharacterLine, SerialLine, TcpSerialLine
+from collectors.serial_port import REMOTE, CharacterLine, SerialLine, TcpSerialLine
 from collectors.trace import Frame, Trace
 
 _T = TypeVar("_T")
@@ -92,9 +92,13 @@ def iec_line(meter: MeterSettings) -> SerialLine | TcpSerialLine:
     parity = meter.parity or "even"
     if meter.address.startswith("serial:"):
         return SerialLine(meter.address.removeprefix("serial:"), parity)
+    if meter.address.startswith(REMOTE):
+        return SerialLine(meter.address, parity)
     url = urlsplit(meter.address)
     if url.scheme != "tcp" or url.hostname is None or url.port is None:
-        raise ValueError(f'address: found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME, tcp://host:port')
+        raise ValueError(
+            f'address: found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME, tcp://host:port, {REMOTE}host:port'
+        )
     return TcpSerialLine(url.hostname, url.port, parity)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import termios
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +22,8 @@ import serial
 from collectors.trace import Trace
 
 BAD_PARITY = 0xFF
+BITS_OF_CHARACTER = 10
+REMOTE = "rfc2217://"
 READ_BYTES = 4096
 CONNECT_TIMEOUT_S = 10.0
 _R = TypeVar("_R")
@@ -64,7 +67,8 @@ class CharacterLine(Protocol):
 
 
 class SerialLine:
-    """One serial line, opened at first use and after any failure again. One user at a time: hold `lock`.
+    """One serial line, or one of a converter that speaks RFC 2217 (`path` is `rfc2217://host:port`), opened at first use and
+    after any failure again. One user at a time: hold `lock`.
 
     `parity`: `even`, in software, with 7-bit characters; `none`: 8-bit characters as they are. All errors are OSError. It may
     be changed between messages.
@@ -76,6 +80,7 @@ class SerialLine:
         self.trace = Trace()
         self.parity = parity
         self._port: serial.Serial | None = None
+        self._written = 0  # characters of the last message
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"line {path}")
 
     async def open(self, baud: int) -> None:
@@ -98,7 +103,7 @@ class SerialLine:
             data = await self._run(partial(self._read, timeout_s))
         except asyncio.CancelledError:
             if self._port is not None:
-                self._port.cancel_read()
+                getattr(self._port, "cancel_read", int)()  # RFC 2217 has none, and waits for its time-out
             raise
         return data.translate(STRIP_EVEN_PARITY) if self.parity == "even" else data
 
@@ -122,7 +127,7 @@ class SerialLine:
 
     def _open(self, baud: int) -> None:
         if self._port is None:
-            self._port = serial.Serial(self.path, baud, exclusive=True)
+            self._port = serial.serial_for_url(self.path, baud, exclusive=True)
         elif self._port.baudrate != baud:
             self._port.baudrate = baud
         self._port.reset_input_buffer()
@@ -130,10 +135,13 @@ class SerialLine:
     def _set_baud(self, baud: int) -> None:
         port = self._opened()
         port.flush()
+        if self.path.startswith(REMOTE):  # where `flush` cannot tell when the last character has left
+            time.sleep(self._written * BITS_OF_CHARACTER / port.baudrate)
         port.baudrate = baud
 
     def _write(self, data: bytes) -> None:
         self._opened().write(data)
+        self._written = len(data)
 
     def _read(self, timeout_s: float) -> bytes:
         port = self._opened()

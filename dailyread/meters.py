@@ -145,8 +145,9 @@ def _modbus_mistakes(meter: MeterConfig) -> Mistakes:
 
 
 def _iec_mistakes(meter: MeterConfig) -> Mistakes:
-    if not is_line(meter.address):
-        yield "address", f'found "{meter.address}"; allowed with iec62056_21: serial:/dev/NAME, tcp://host:port'
+    if not is_line(meter.address.replace("rfc2217:", "tcp:", 1)):
+        allowed = "serial:/dev/NAME, tcp://host:port, rfc2217://host:port"
+        yield "address", f'found "{meter.address}"; allowed with iec62056_21: {allowed}'
     if not _DEVICE_ADDRESS.fullmatch(str(meter.device)):
         yield "device", f"found {meter.device!r}; allowed: an IEC 62056-21 device address, up to 32 letters, digits and spaces"
     if not meter.map:

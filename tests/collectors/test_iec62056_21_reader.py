@@ -121,7 +121,7 @@ def test_a_line_that_nobody_is_on_is_unanswered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["tcp://10.0.0.1", "udp://10.0.0.1:1", "/dev/ttyUSB0"])
 def test_an_address_that_is_none_says_what_is_allowed(address: str) -> None:
-    with pytest.raises(ValueError, match="allowed with iec62056_21: serial:/dev/NAME, tcp://host:port"):
+    with pytest.raises(ValueError, match="allowed with iec62056_21: serial:/dev/NAME, tcp://host:port, rfc2217://host:port"):
         iec_line(Settings(address=address))
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import serial
+import serial.rfc2217
 
 from collectors.iec62056_21_messages import WAKE_UP, Password, SignOn, encode
 from collectors.iec62056_21_mode_e import open_hdlc
@@ -197,5 +202,66 @@ def test_a_serial_line_that_was_never_opened_says_so() -> None:
         for line in (SerialLine("/dev/nothing"), TcpSerialLine("127.0.0.1", 1)):
             with pytest.raises(OSError, match="is not open"):
                 await line.write(b"x")
+
+    run(work)
+
+
+class PtyPort(serial.Serial):
+    """A pty has no modem lines."""
+
+    cts = dsr = ri = cd = False
+
+    def _update_rts_state(self) -> None:
+        pass
+
+    def _update_dtr_state(self) -> None:
+        pass
+
+
+class Rfc2217:
+    """pyserial's own server of RFC 2217, in a thread, for one client on a pty."""
+
+    def __init__(self, path: str) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.serial = PtyPort(path, 300, timeout=0)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the client's end; listen no more."""
+        self._thread.join()
+        self._listening.close()
+        self.serial.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listening.accept()
+        with connection, connection.makefile("rwb", buffering=0) as stream:
+            manager = serial.rfc2217.PortManager(self.serial, stream)
+            while True:
+                if select.select([connection], [], [], 0.005)[0]:
+                    octets = connection.recv(1024)
+                    if not octets:
+                        return
+                    self.serial.write(b"".join(manager.filter(octets)))
+                elif self.serial.in_waiting:
+                    stream.write(b"".join(manager.escape(self.serial.read(self.serial.in_waiting))))
+
+
+def test_a_converter_of_rfc_2217_changes_its_speed(tmp_path: Path) -> None:
+    """The simulator says what follows the option select only once the pty behind the converter has the new speed."""
+
+    async def work() -> None:
+        async with rig(tmp_path) as it:
+            server = Rfc2217(str(it.link))
+            it.line = SerialLine(f"rfc2217://127.0.0.1:{server.port}")
+            readings = await it.read()
+            assert readings.index == truth(it, readings.at)
+            assert server.serial.baudrate == 9600
+            await it.line.close()
+            await asyncio.to_thread(server.close)
+            it.line = SerialLine(f"rfc2217://127.0.0.1:{server.port}")
+            with pytest.raises(PollError, match=r"line rfc2217://"):
+                await it.read()
 
     run(work)
