@@ -45,6 +45,7 @@ class SecureBroker(KafkaBroker):
         super().__init__(data_dir)
         self.secure_port = free_port()
         self.certificate = data_dir / "broker.pem"
+        self.password = RIGHT
 
     def command(self) -> list[str]:
         made = super().command()
@@ -56,11 +57,11 @@ class SecureBroker(KafkaBroker):
         properties = self.data_dir / "server.properties"
         ports = {"port": self.port, "controller_port": self._controller_port, "secure_port": self.secure_port}
         # In a properties file the last of several lines counts.
-        properties.write_text(properties.read_text() + _LISTENERS.format(**ports, right=RIGHT, keystore=keystore))
+        properties.write_text(properties.read_text() + _LISTENERS.format(**ports, right=self.password, keystore=keystore))
         return made
 
     def config(self, **settings: Any) -> KafkaConfig:
-        sasl = SaslConfig(mechanism="PLAIN", user="gw", password=Secret(settings.pop("password", RIGHT)))
+        sasl = SaslConfig(mechanism="PLAIN", user="gw", password=Secret(settings.pop("password", self.password)))
         options = {"security": "tls", "ca_file": self.certificate, "sasl": sasl, "partitions": 2} | settings
         return KafkaConfig(bootstrap_servers=(f"127.0.0.1:{self.secure_port}",), **options)
 
