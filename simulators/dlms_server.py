@@ -1,5 +1,5 @@
-"""Serves simulated meters by DLMS/COSEM: over TCP in wrappers or in HDLC frames, as a serial converter hands them on; or in HDLC
-frames on a pseudo-terminal.
+"""Serves simulated meters by DLMS/COSEM: over TCP in wrappers or in HDLC frames, as a serial converter hands them on, and
+in HDLC frames on a pseudo-terminal.
 
     side = DlmsSide(meter, DlmsAccess(), clock.now, "its name")
     port = await DlmsServer(side).listen()              # tcp://127.0.0.1:PORT, device 1, a map with link = "wrapper"
@@ -94,8 +94,8 @@ class DlmsServer:
 
 
 class DlmsPty:
-    """Serves one meter on a pseudo-terminal of its own, in HDLC frames; `path` is what a collector opens. `link`: a path to make
-    a symbolic link to it at."""
+    """Serves one meter on a pseudo-terminal of its own, in HDLC frames; `path` is what a collector opens. `link`: a path to
+    make a symbolic link to it at."""
 
     def __init__(self, side: DlmsSide, hdlc: Address, link: Path | None = None) -> None:
         self._hears = DlmsServer(side, hdlc).hears()
