@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +137,88 @@ def test_what_an_archive_cannot_say_of_itself_is_refused() -> None:
 def test_scaled_counts_are_ticks() -> None:
     number = Number(address=0, type="u32", ticks=10)
     assert count_words(1230, number, "big") == [0, 123]
+
+
+# (type, ticks a count, registers, ticks; None: no value) as a meter's manual would have it
+NUMBERS = [
+    ("u16", 1, [0x002A], 42),
+    ("u32", 10, [0x0001, 0x86A0], 1_000_000),
+    ("u64", 1, [0x0000, 0x00E8, 0xD4A5, 0x0FFF], 999_999_999_999),
+    ("bcd32", 1, [0x1234, 0x5678], 12_345_678),
+    ("bcd32", 100, [0x0000, 0x0007], 700),
+    ("bcd64", 1, [0x0000, 0x1234, 0x5678, 0x9012], 123_456_789_012),
+    ("f32", 10, [0x4640, 0xE666], 123_456),  # 12345.6, of which the float is a little less
+    ("f32", 1, [0x7FC0, 0x0000], None),
+    ("f64", 100, [0x3FD3, 0x3333, 0x3333, 0x3333], 30),  # 0.3
+    ("f64", 10, [0x40C8, 0x1CD7, 0x0A3D, 0x70A4], 123_456),  # 12345.68, cut down to whole ticks
+    ("f64", 1, [0x7FF8, 0, 0, 0], None),
+]
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+@pytest.mark.parametrize(("kind", "ticks", "registers", "count"), NUMBERS)
+def test_a_number_in_registers_is_the_ticks_that_it_says(
+    kind: str, ticks: int, registers: list[int], count: int | None, order: str
+) -> None:
+    number = Number(address=2, type=kind, ticks=ticks)  # type: ignore[arg-type]
+    assert one_count(number, registers if order == "big" else registers[::-1], order) == count
+
+
+@pytest.mark.parametrize(
+    ("kind", "registers", "cause"),
+    [
+        ("bcd32", [0x1234, 0x567A], "register 2: 0x1234567a, which is no decimal number"),
+        ("bcd64", [0xFFFF] * 4, "no decimal number"),
+        ("f32", [0xC640, 0xE666], "-12345.*, which is no count"),
+        ("f64", [0x7FF0, 0, 0, 0], "inf, which is no count"),
+        ("f32", [0x4B80, 0x0000], r"1677721\d ticks are more than it can say exactly"),
+        ("u64", [0xFFFF] * 4, "more than it can say exactly"),
+    ],
+)
+def test_registers_that_hold_no_count_are_refused(kind: str, registers: list[int], cause: str) -> None:
+    with pytest.raises(BadRegisters, match=cause):
+        one_count(Number(address=2, type=kind), registers, "big")  # type: ignore[arg-type]
+
+
+def one_count(number: Number, registers: list[int], order: str) -> int | None:
+    """The index of a record of two registers of time and then this number."""
+    archive = Archive(
+        address=0, capacity=1, record_registers=2 + len(registers), newest=Number(address=0, type="u16"),
+        stored=Number(address=0, type="u16"), newest_at=Instant(address=0, type="unix_u32"),
+        at=Instant(address=0, type="unix_u32"), index=number,
+    )  # fmt: skip
+    return RecordDecoder(archive, order).records([Words(0, [0, 0, *registers], order)])[0].index  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_a_clock_of_decimal_digits_is_the_instant_that_it_shows(order: str) -> None:
+    """26-10-01 04:30:59 in winter time of Central Europe."""
+    instant = Instant(address=5, type="bcd_ymdhms", utc_offset_s=3600)
+    at_s = int(datetime(2026, 10, 1, 3, 30, 59, tzinfo=UTC).timestamp())
+    assert instant_words(at_s, instant, order) == [0x2610, 0x0104, 0x3059]  # type: ignore[arg-type]
+    assert instant_s(Words(5, [0x2610, 0x0104, 0x3059], order), instant) == at_s  # type: ignore[arg-type]
+    for wrong in ([0x2610, 0x0124, 0x3059], [0x2610, 0x01FF, 0x3059], [0, 0, 0]):
+        with pytest.raises(BadRegisters, match="register 5"):
+            instant_s(Words(5, wrong, order), instant)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "cause"),
+    [
+        ("shows = 300", "shows = 200", "window.shows is 200; allowed: 300"),
+        ("records = 8", "records = 80", "a page of the archive has more than 100 registers"),
+        ('newest = { address = 14, type = "u16" }', "", "`newest` is for order"),
+        ("unit_s = 60", "unit_s = 60\nfactor = 2", "factor"),
+        ('type = "u16"\nunit_s', 'type = "u32"\nunit_s', "function 6 writes one register"),
+        ("pause_s = 0.02", "pause_s = -1", "pause_s"),
+    ],
+)
+def test_a_map_that_contradicts_itself_is_refused(tmp_path: Path, found: str, put: str, cause: str) -> None:
+    text = (files("collectors.modbus_maps") / "paged_convertor.toml").read_text()
+    assert text.count(found) == 1
+    (tmp_path / "own.toml").write_text(text.replace(found, put))
+    with pytest.raises(MapError, match=cause):
+        register_map(str(tmp_path / "own.toml"))
 
 
 def test_a_map_that_is_not_there_or_is_wrong_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]

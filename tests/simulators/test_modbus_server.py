@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Literal
 
 import pytest
 from pymodbus.client import AsyncModbusTcpClient
@@ -20,7 +21,7 @@ from collectors.modbus_registers import Words, header_of, header_spans
 from collectors.reader import Unable
 from collectors.reading import PollError
 from simulators.consumption import PROFILES, Consumption
-from simulators.faults import AnyFault, ClockOffset, Corrupt, Dead, NotLogged
+from simulators.faults import AnyFault, ClockOffset, Corrupt, Dead, NotLogged, Reports
 from simulators.meter import Register, SimulatedMeter
 from simulators.modbus_server import ModbusPtyServer, ModbusServer
 from tests.patience import patient
@@ -348,3 +349,19 @@ def test_a_spoiled_answer_on_a_line_is_a_failed_poll(how: str) -> None:
                 await reader.read_day(start, start + DAY, lambda: NOW)
 
     asyncio.run(asyncio.wait_for(main(), patient(30)))
+
+
+@KINDS
+@pytest.mark.parametrize("map_name", known())
+def test_what_the_equipment_reports_comes_with_the_day(map_name: str, kind: str) -> None:
+    start = datetime(2026, 12, 19, 5, tzinfo=UTC)
+    statuses: tuple[Literal["tamper", "battery_low"], ...] = ("tamper", "battery_low")
+    faults = [Reports(from_=start + DAY / 2, until=NOW + DAY, status=status) for status in statuses]
+
+    async def main() -> None:
+        async with at_the_meter(meter(*faults), register_map(map_name), lambda: NOW, kind) as reader:
+            assert (await reader.read_day(start, start + DAY, lambda: NOW)).readings.status == ("battery_low", "tamper")
+            if register_map(map_name).archive.status is not None:  # else it is that of now
+                assert (await reader.read_day(start - DAY, start, lambda: NOW)).readings.status == ()
+
+    asyncio.run(asyncio.wait_for(main(), patient(20)))
