@@ -347,6 +347,7 @@ class MqttCollector:
                 asked = None
         if asked is None:  # the broker need not keep the command any longer
             self._client.publish(self._command_topic(logger), b"", qos=1, retain=True)
+        log.info("MQTT: logger %s reads every %d s, as it confirms", logger, confirmation.interval_s)
         return self._interval_set(logger, confirmation.interval_s, confirmed=True)
 
     def _not_confirmed(self, logger: str, number: str) -> None:
