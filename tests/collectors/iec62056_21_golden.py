@@ -1,6 +1,6 @@
-"""One table of a session's messages, in order: the state, what is said or heard, and its bytes.
+"""Tables of sessions' messages, in order: the state, what is said or heard, and its bytes; one for each kind of meter.
 
-It holds the collector's encoder and decoder and the simulator to the same bytes, which share no code. The meter is the demo's
+They hold the collector's encoder and decoder and the simulator to the same bytes, which share no code. The meter is the demo's
 `junction-mill` without its fault, at 01:30:15 UTC on 25 October 2026.
 """
 
@@ -15,15 +15,19 @@ from collectors.iec62056_21_messages import (
     Break,
     Challenge,
     Continue,
+    HdlcFollows,
     Heard,
     Identification,
     PartAnswer,
     Password,
     Read,
+    ReadoutFollows,
     Refused,
     Said,
     Select,
+    SelectHdlc,
     SignOn,
+    Write,
 )
 
 HEADER = "P.01({})(0000)(60)(2)(7-0:13.0.0)(m3)(7-0:3.0.0)(m3)\r\n"
@@ -64,9 +68,49 @@ GOLDEN = (
     Step(State.ASKED, PartAnswer(PART), b"\x02" + PART.encode() + b"\x04E"),
     Step(State.MORE, Continue(), b"\x06"),
     Step(State.ASKED, Answer("\n" + TWO_ROWS), b"\x02\n" + TWO_ROWS.encode() + b"\x03\x0e"),
+    Step(State.READY, Write("7-0:0.8.1", "6"), b"\x01W5\x027-0:0.8.1(6)\x03}"),
+    Step(State.WRITING, Accepted(), b"\x06"),
+    Step(State.READY, Write("7-0:0.8.1", "61"), b"\x01W5\x027-0:0.8.1(61)\x03L"),
+    Step(State.WRITING, Refused("ER12"), b"\x02(ER12)\x03\x16"),
+    Step(State.READY, Read("7-0:0.8.1", formatted=False), b"\x01R1\x027-0:0.8.1()\x03J"),
+    Step(State.ASKED, Answer("7-0:0.8.1(6*min)"), b"\x027-0:0.8.1(6*min)\x03]"),
     Step(State.READY, Break(), b"\x01B0\x03q"),
     Step(State.IDLE, SignOn(), b"/?!\r\n"),
     Step(State.CALLED, Identification("DRY", "5", "\\@DRE-10"), b"/DRY5\\@DRE-10\r\n"),
     Step(State.IDENTIFIED, Select("readout", "5"), b"\x06050\r\n"),
     Step(State.SELECTED, Answer(READOUT), b"\x02" + READOUT.encode() + b"\x03Z"),
+)
+
+CALLED = Step(State.IDLE, SignOn(), b"/?!\r\n")
+MODE_B = (
+    CALLED,
+    Step(State.CALLED, ReadoutFollows("DRY", "C", "\\@DRE-10"), b"/DRYC\\@DRE-10\r\n"),
+    Step(State.SELECTED, Answer(READOUT), b"\x02" + READOUT.encode() + b"\x03Z"),
+)
+MODE_E = (
+    CALLED,
+    Step(State.CALLED, Identification("DRY", "5", "\\2DRE-10"), b"/DRY5\\2DRE-10\r\n"),
+    Step(State.IDENTIFIED, SelectHdlc("4"), b"\x06242\r\n"),
+    Step(State.CHANGING, HdlcFollows("4"), b"\x06242\r\n"),
+)
+RANGE = "3;2026-10-25,00:00:00;2026-10-25,01:00:00;1"
+REST_OF_ROW = "(1.01325)(15.00)(1.00000)(1.00000)(0)(0)(0)(0)(0)(0x8105)(CRC Ok)"
+FIRST_ROW = "(4735)(24)(2026-10-25,00:00:00)" + 4 * "(0423378.0)" + REST_OF_ROW
+LAST_ROW = "(4736)(25)(2026-10-25,01:00:00)" + 4 * "(0423417.4)" + REST_OF_ROW
+LIS200 = (
+    CALLED,
+    Step(State.CALLED, Identification("DRY", "5", "\\@DRE-10"), b"/DRY5\\@DRE-10\r\n"),
+    Step(State.IDENTIFIED, Select("programming", "5"), b"\x06051\r\n"),
+    Step(State.SELECTED, Challenge("M-1010"), b"\x01P0\x02(M-1010)\x03\x00"),
+    Step(State.READY, Password("00000000", lock="4:171.0"), b"\x01W1\x024:171.0(00000000)\x03A"),
+    Step(State.PROVING, Accepted(), b"\x06"),
+    Step(State.READY, Read("1:400.0", "1", formatted=False), b"\x01R1\x021:400.0(1)\x03s"),
+    Step(State.ASKED, Answer("1:400.0(2026-10-25,01:30:15)"), b"\x021:400.0(2026-10-25,01:30:15)\x03\t"),
+    Step(State.READY, Read("3:V.0", "4;;;1", True, False), b"\x01R3\x023:V.0(4;;;1)\x03\x1e"),
+    Step(State.ASKED, Refused("#0103"), b"\x02(#0103)\x03#"),
+    Step(State.READY, Read("3:V.0", RANGE, True, False), b"\x01R3\x023:V.0(" + RANGE.encode() + b")\x03\x18"),
+    Step(State.ASKED, PartAnswer(FIRST_ROW), b"\x02" + FIRST_ROW.encode() + b"\x04\t"),
+    Step(State.MORE, Continue(), b"\x06"),
+    Step(State.ASKED, Answer(LAST_ROW), b"\x02" + LAST_ROW.encode() + b"\x03\r"),
+    Step(State.READY, Break(), b"\x01B0\x03q"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -29,22 +30,24 @@ from collectors.iec62056_21_messages import (
     AskedAgain,
     Break,
     Ended,
+    HdlcFollows,
     Heard,
     Identification,
     NeedData,
     Password,
     Read,
     ReadoutFollows,
+    Said,
     SignOn,
     framed,
 )
-from tests.collectors.iec62056_21_golden import GOLDEN, PROFILE, Step
+from tests.collectors.iec62056_21_golden import GOLDEN, LIS200, MODE_B, MODE_E, PROFILE, Step
 
 ANSWER = GOLDEN[11].data
 
 
 def is_said(step: Step) -> bool:
-    return step.data.startswith((b"/?", b"\x060", b"\x01P1", b"\x01R", b"\x01B0")) or step.state is State.MORE
+    return isinstance(step.event, get_args(Said))
 
 
 def client_at(count: int) -> Client:
@@ -102,6 +105,33 @@ def test_golden_byte_by_byte_and_echoed(n: int) -> None:
             heard += list(drain(client))
     assert client.echoes
     assert heard == [step.event for step in GOLDEN[: n + 1] if not is_said(step)]
+
+
+@pytest.mark.parametrize("table", [MODE_B, MODE_E, LIS200])
+@pytest.mark.parametrize("echoed", [False, True])
+def test_golden_of_other_kinds_of_meter(table: tuple[Step, ...], echoed: bool) -> None:
+    client = Client()
+    for step in table:
+        assert client.state is step.state
+        if is_said(step):
+            assert client.send(step.event) == step.data  # type: ignore[arg-type]
+            if echoed:
+                client.receive_data(step.data)
+                assert client.next_event() is NEED_DATA
+            continue
+        for byte in step.data[:-1]:
+            client.receive_data(bytes((byte,)))
+            assert client.next_event() is NEED_DATA
+        client.receive_data(step.data[-1:])
+        assert client.next_event() == step.event
+
+
+def test_a_confirmation_of_hdlc_at_another_speed_is_told_apart() -> None:
+    client = Client()
+    for step in MODE_E[:3]:
+        go(client, step)
+    client.receive_data(b"\x06232\r\n")
+    assert client.next_event() == HdlcFollows("3")
 
 
 def test_what_may_not_be_said_in_a_state_says_what_may() -> None:

@@ -39,10 +39,10 @@ from collectors.iec62056_21_readout import Codes, readout_rows
 from collectors.iec62056_21_session import Iec62056Meter
 from collectors.profile_maps import Archive
 from collectors.reading import PollError
-from tests.collectors.iec62056_21_golden import GOLDEN, PART, PROFILE, READOUT
+from tests.collectors.iec62056_21_golden import GOLDEN, LIS200, MODE_B, MODE_E, PART, PROFILE, READOUT
 
 LISTENING = [state for state in State if set(TABLE[state]) & set(get_args(Heard))]
-MESSAGES = [step.data for step in GOLDEN] + [b"\x06252\r\n", b"/DRYCX\r\n", b"/DRY5\\2X\r\n", framed(b"\x02", b"(#0104)")]
+MESSAGES = [step.data for table in (GOLDEN, MODE_B, MODE_E, LIS200) for step in table]
 CONTROLS = [b"\x01", b"\x02", b"\x03", b"\x04", b"\x06", b"\x15", b"/", b"(", b")", b"!"]
 FIRST, LAST = datetime(2026, 10, 24, 4, tzinfo=UTC), datetime(2026, 10, 25, 5, tzinfo=UTC)
 METER = Iec62056Meter(site="here", m3_per_tick=Decimal("0.1"), interval_s=360)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from iec62056_21.client import Iec6205621Client
 
+from collectors.iec62056_21_messages import Said
 from simulators.faults import AnyFault, Corrupt, Silence
-from simulators.iec62056_21_server import MeterSide, PtyServer
+from simulators.iec62056_21_server import Make, MeterSide, PtyServer
 from simulators.sites import load_sites
-from tests.collectors.iec62056_21_golden import GOLDEN
+from tests.collectors.iec62056_21_golden import GOLDEN, LIS200, MODE_B, MODE_E, Step
 
 NOW = datetime(2026, 10, 25, 1, 30, 15, tzinfo=UTC)
 (SITE,) = [msgspec.structs.replace(site, faults=()) for site in load_sites().sites if site.name == "junction-mill"]
@@ -37,6 +39,26 @@ def test_golden_from_the_meters_side() -> None:
             answered = b""
         else:
             answered = meter.hears(step.data)
+    assert not answered
+
+
+@pytest.mark.parametrize(
+    ("table", "make"),
+    [
+        (MODE_B, Make(mode="B", speed="C")),
+        (MODE_E, Make(hdlc=lambda data: b"")),
+        (LIS200, Make(lis200=True)),
+    ],
+)
+def test_golden_of_other_kinds_of_meter(table: tuple[Step, ...], make: Make) -> None:
+    meter, answered = MeterSide(SITE.build(), SITE, lambda: NOW, make=make), b""
+    for step in table:
+        if isinstance(step.event, get_args(Said)):
+            assert not answered
+            answered = meter.hears(step.data) + meter.goes_on()
+        else:
+            assert answered.startswith(step.data)
+            answered = answered[len(step.data) :]
     assert not answered
 
 
