@@ -201,7 +201,7 @@ def _facts(sender: Sender, rows: Sequence[ProfileRow], columns: Sequence[Capture
         at=[row.at for row in rows],
         index=index,
         unconverted=series(known.unconverted, layout.unconverted_scaler, unconverted_tick),
-        status=statuses(known, rows, columns, False),
+        status=statuses(known, rows, columns),
     )
     reference = series(known.reference, layout.scaler, known.m3_per_tick)
     of_instant = {} if reference is None else dict(zip(pushed.at, reference, strict=True))

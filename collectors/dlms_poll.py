@@ -52,10 +52,11 @@ from collectors.dlms_objects import (
     scaler_unit,
     time_of,
 )
-from collectors.dlms_rows import DlmsMeter, column_of, day_readings
+from collectors.dlms_rows import DlmsMeter, column_of, day_readings, event_statuses
 from collectors.dlms_time import CosemTime, encode_time, same_form
 from collectors.dlms_xdlms import AccessError, Member, Selection, Wanted, access_error
 from collectors.reading import DayReadings
+from metering.facts import Status
 
 ATTEMPTS = 3
 PUSHED_MAX = 8
@@ -77,6 +78,7 @@ class Session:
     def __init__(self, link: Link, association: Association, attempts: int = ATTEMPTS) -> None:
         self._link, self._association = link, association
         self._attempts = attempts
+        self.asides: list[str] = []  # what went wrong, and spoils nothing
         self.pushed: list[bytes] = []  # what the meter said of itself meanwhile
 
     @property
@@ -236,21 +238,41 @@ def _read(
     session: Session, meter: DlmsMeter, first: datetime, last: datetime, now: Callable[[], datetime]
 ) -> Talk[DayReadings]:
     time, offset_s = yield from _clock(session, meter, now)
-    (objects,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, CAPTURE_OBJECTS)))
-    (period,) = yield from session.get(Wanted(Member(PROFILE, meter.profile, CAPTURE_PERIOD)))
-    columns = capture_objects(objects)
-    m3_per_count = yield from _m3_per_count(session, meter, columns)
-    log = _Log(session, meter, columns, period.number)
+    log = yield from _log_of(session, meter, meter.profile)
+    m3_per_count = yield from _m3_per_count(session, meter, log.columns)
     rows = yield from (log.between(first, last) if meter.by_entry else log.of_range(first, last))
-    return day_readings(meter, first, last, rows, columns, m3_per_count, offset_s, time.is_invalid)
+    said: set[Status] = {"clock_invalid"} if time.is_invalid else set()
+    said |= yield from _events(session, meter, first, last)
+    return day_readings(meter, first, last, rows, log.columns, m3_per_count, offset_s, said)
+
+
+def _events(session: Session, meter: DlmsMeter, first: datetime, last: datetime) -> Talk[set[Status]]:
+    """What the log of events says of the Day. What goes wrong there spoils no reading."""
+    if meter.events is None:
+        return set()
+    try:
+        log = yield from _log_of(session, meter, meter.events)
+        rows = yield from (log.between(first, last) if meter.by_entry else log.of_range(first, last))
+        return event_statuses(meter, first, last, rows, log.columns)
+    except RemoteError as error:
+        session.asides.append(f"the log of events {code_of(meter.events)} could not be read: {error}")
+        return set()
+
+
+def _log_of(session: Session, meter: DlmsMeter, profile: bytes) -> Talk[_Log]:
+    """A profile, with its columns and its period."""
+    (objects,) = yield from session.get(Wanted(Member(PROFILE, profile, CAPTURE_OBJECTS)))
+    (period,) = yield from session.get(Wanted(Member(PROFILE, profile, CAPTURE_PERIOD)))
+    return _Log(session, meter, profile, capture_objects(objects), period.number)
 
 
 @dataclass(frozen=True, slots=True)
 class _Log:
-    """The profile's rows, as a session can ask for them."""
+    """A profile's rows, as a session can ask for them."""
 
     session: Session
     meter: DlmsMeter
+    profile: bytes
     columns: Sequence[CaptureObject]
     period_s: int
 
@@ -266,7 +288,7 @@ class _Log:
         Looks for both ends by halves. Wider by `MARGIN`: a row may be captured meanwhile, which moves the others, and an hour
         of local time may be there twice.
         """
-        (in_use,) = yield from self.session.get(Wanted(Member(PROFILE, self.meter.profile, ENTRIES_IN_USE)))
+        (in_use,) = yield from self.session.get(Wanted(Member(PROFILE, self.profile, ENTRIES_IN_USE)))
         count = in_use.number
         if count < 1:
             return []
@@ -297,7 +319,7 @@ class _Log:
 
     def _rows(self, selection: Selection) -> Talk[list[ProfileRow]]:
         meter = self.meter
-        (buffer,) = yield from self.session.get(Wanted(Member(PROFILE, meter.profile, BUFFER), selection))
+        (buffer,) = yield from self.session.get(Wanted(Member(PROFILE, self.profile, BUFFER), selection))
         return list(profile_rows(buffer, self.columns, self.period_s, meter.zone, meter.east_is_positive))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -27,6 +28,7 @@ from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
 from collectors.trace import Frame, Trace
 
+log = logging.getLogger(__name__)
 PUBLIC_CLIENT = 16
 BAUD = 9600
 MECHANISMS = {"none": Mechanism.NONE, "password": Mechanism.LOW, "gmac": Mechanism.GMAC}
@@ -87,7 +89,10 @@ class DlmsReader:
                 ciphering = await self._ciphering()
                 session = Session(self._link(self._map.client), Association(credentials, ciphering))
                 await self._open()
-                return await talk_over(talk(session), self._line, self._timeout_s, session)
+                found = await talk_over(talk(session), self._line, self._timeout_s, session)
+                for aside in session.asides:
+                    log.warning("%s: %s", self._site, aside)
+                return found
         except (Silence, Refused, DlmsMapError) as error:
             raise Unanswered(self._site, str(error)) from error
         except DlmsError as error:
@@ -157,6 +162,9 @@ def meter_of(map_: DlmsMap, interval_s: int) -> DlmsMeter:
         asks_local=map_.asks == "local",
         east_is_positive=map_.deviation == "east",
         by_entry=map_.selects == "entry",
+        events=None if map_.events is None else logical_name(map_.events),
+        event_code=logical_name(map_.event_code),
+        event_codes=tuple((int(code), status) for code, status in map_.event_codes.items()),
     )
 
 

@@ -22,7 +22,8 @@ class DlmsMeter:
     `m3_per_tick` is what a tick of the index and of the reference is worth, as the meter's registration has it; the meter's own
     scaler is read and used, and what it gives must be whole ticks. `zone`: of a meter that does not say its deviation from
     UTC; with `asks_local` the range is asked for in its local time. `status_name`: a column whose bits are `status_bits`.
-    `by_entry`: it takes no range of times, but numbers of rows.
+    `by_entry`: it takes no range of times, but numbers of rows. `events`: the log of
+    events, a profile whose column `event_code` has one of `event_codes`.
     """
 
     m3_per_tick: Decimal
@@ -38,6 +39,9 @@ class DlmsMeter:
     asks_local: bool = False
     east_is_positive: bool = False
     by_entry: bool = False
+    events: bytes | None = None
+    event_code: bytes = b""
+    event_codes: tuple[tuple[int, Status], ...] = ()
 
     def registers(self) -> list[tuple[bytes, Decimal]]:
         """The names of the registers, and what a tick of each is worth."""
@@ -62,10 +66,10 @@ def day_readings(
     columns: Sequence[CaptureObject],
     m3_per_count: Mapping[bytes, Decimal],
     clock_offset_s: float,
-    clock_invalid: bool = False,
+    said: Iterable[Status] = (),
 ) -> DayReadings:
     """Readings at the boundaries, every interval between, and where else there is a row. Where two rows of one instant differ,
-    nobody knows which is right, and the reading is missing. Raises Malformed."""
+    nobody knows which is right, and the reading is missing. `said`: status that is not in the rows. Raises Malformed."""
     if column_of(columns, meter.index) is None:
         raise Malformed(f"the profile has no column {code_of(meter.index)}")
     by_instant: dict[datetime, ProfileRow | None] = {}
@@ -82,7 +86,7 @@ def day_readings(
         index=series[meter.index] or (None,) * len(at),
         unconverted=series[meter.unconverted] if meter.unconverted is not None else None,
         reference_index=_reference(reference),
-        status=statuses(meter, by_instant.values(), columns, clock_invalid),
+        status=statuses(meter, by_instant.values(), columns, said),
         clock_offset_s=clock_offset_s,
     )
 
@@ -120,10 +124,10 @@ def _reference(index: Sequence[int | None] | None) -> ReferenceIndex | None:
 
 
 def statuses(
-    meter: DlmsMeter, rows: Iterable[ProfileRow | None], columns: Sequence[CaptureObject], clock_invalid: bool
+    meter: DlmsMeter, rows: Iterable[ProfileRow | None], columns: Sequence[CaptureObject], already: Iterable[Status] = ()
 ) -> tuple[Status, ...]:
-    """What the rows' status says, and their times' and the clock's own."""
-    said: set[Status] = {"clock_invalid"} if clock_invalid else set()
+    """What the rows' status says, and their times' own, beside what was said already. Raises Malformed."""
+    said = set(already)
     column = None if meter.status_name is None else column_of(columns, meter.status_name)
     for row in rows:
         if row is None:
@@ -141,3 +145,14 @@ def _status_word(data: Data) -> int:
     if data.kind is Kind.BIT_STRING and isinstance(data.value, str):
         return int(data.value[::-1] or "0", 2)
     return 0 if data == NULL else data.number
+
+
+def event_statuses(
+    meter: DlmsMeter, first: datetime, last: datetime, rows: Iterable[ProfileRow], columns: Sequence[CaptureObject]
+) -> set[Status]:
+    """What the log of events says of [first, last). Codes that the map does not name say nothing. Raises Malformed."""
+    column, names = column_of(columns, meter.event_code), dict(meter.event_codes)
+    if column is None:
+        raise Malformed(f"the log of events has no column {code_of(meter.event_code)}")
+    codes = {row.values[column].number for row in rows if first <= row.at < last}
+    return {names[code] for code in codes if code in names}

@@ -254,14 +254,14 @@ class DataNotification:
 
 @dataclass(frozen=True, slots=True)
 class NotificationConfirm:
-    """The notification of this invoke-id was taken."""
+    """The notification of this invoke-id was taken. We say no time, whatever the clock of who sent it may be."""
 
     invoke_id: int
     flags: int = CONFIRMED_NOTIFICATION
 
     def encode(self) -> bytes:
         """The message."""
-        return bytes([NOTIFICATION_CONFIRM]) + _long_id(self.flags, self.invoke_id)
+        return bytes([NOTIFICATION_CONFIRM]) + _long_id(self.flags, self.invoke_id) + octets(b"")
 
 
 Request: TypeAlias = GetRequest | GetRequestNext | GetRequestList | SetRequest | ActionRequest | NotificationConfirm
@@ -297,7 +297,7 @@ def decode_message(message: bytes) -> Request | Response:
     elif tag == DATA_NOTIFICATION:
         found = _notification(cursor)
     elif tag == NOTIFICATION_CONFIRM:
-        flags, invoke_id = cursor.unsigned(), cursor.unsigned(3)
+        flags, invoke_id, _ = cursor.unsigned(), cursor.unsigned(3), cursor.octets()
         found = NotificationConfirm(invoke_id, flags)
     else:
         form = cursor.unsigned()

@@ -8,6 +8,7 @@ states, blocks, segments, numbers. What can be read:
     7-0:13.2.0  7-0:13.0.0      index, of the converted (with a convertor) and of the unconverted register
     7-0:3.0.0                   the meter's own index
     7-0:99.99.2 (profile)       the log, an hour a row: time, status, these registers; its capture period can be set
+    7-0:99.98.0 (profile)       events: time and code, by range
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from collectors.dlms_xdlms import (
     encode_results,
 )
 from metering.facts import Status
+from simulators.faults import Reports, of_kind
 from simulators.meter import LogRow, Register, SimulatedMeter
 
 PUBLIC_CLIENT = 16
@@ -68,6 +70,7 @@ SERVES = (
 )  # fmt: skip
 CLOCK, NAME, COUNTER = logical_name("0-0:1.0.0"), logical_name("0-0:42.0.0"), logical_name("0-0:43.1.0")
 STATUS, PROFILE = logical_name("0-0:96.10.1"), logical_name("7-0:99.99.2")
+EVENTS, EVENT_CODE = logical_name("7-0:99.98.0"), logical_name("0-0:96.11.0")
 PUBLIC = (CLOCK, NAME, COUNTER)
 OBJECT_UNDEFINED, READ_WRITE_DENIED, OTHER_REASON = AccessError(4), AccessError(3), AccessError(250)
 SCOPE_VIOLATED = AccessError(13)
@@ -267,6 +270,8 @@ class DlmsSide:
                 return structure(Data(Kind.INTEGER, exponent), Data(Kind.ENUM, unit))
             case 7, _ if name == PROFILE:
                 return self._profile(number, wanted.selection, now)
+            case 7, 2 | 3 | 4 if name == EVENTS:
+                return self._events(number, wanted.selection, now)
         return OBJECT_UNDEFINED
 
     def _registers(self) -> dict[bytes, Register]:
@@ -299,6 +304,20 @@ class DlmsSide:
             case 7 | 8:
                 return Data(Kind.DOUBLE_LONG_UNSIGNED, len(self._log(now)))
         return OBJECT_UNDEFINED
+
+    def _events(self, number: int, selection: Selection | None, now: datetime) -> Result:
+        """When each of the reports began, by its code: the bit that it has in the log's status."""
+        if number == 3:
+            return array(CLOCK_COLUMN.data(), CaptureObject(1, EVENT_CODE, 2).data())
+        if number == 4:
+            return Data(Kind.DOUBLE_LONG_UNSIGNED, 0)
+        if selection is None or selection.selector != 1:
+            return OTHER_REASON
+        first, last = (self._instant(item) for item in selection.parameters.items[1:3])
+        began = [fault for fault in of_kind(self.meter.faults, Reports) if first <= fault.from_ <= min(last, now)]
+        return array(
+            *(structure(self._time(fault.from_, ()), Data(Kind.UNSIGNED, STATUS_BITS[fault.status])) for fault in began)
+        )
 
     def _log(self, now: datetime, first: datetime | None = None, last: datetime | None = None) -> list[LogRow]:
         shows = self.meter.clock(now)

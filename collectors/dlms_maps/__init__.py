@@ -58,7 +58,8 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     `zone`: of a meter whose times do not say their deviation from UTC, or that wants to be asked in local time. `deviation`
     `east`: it counts minutes east of UTC, against the standard. `status_bits`: names of the bits of the object `status`, from
-    bit 0. `system_title`: ours, 16 hexadecimal digits. `counter`: where anybody may read the invocation counter.
+    bit 0. `events`: the log of events, with a column `event_code`, whose numbers `event_codes` names.
+    `system_title`: ours, 16 hexadecimal digits. `counter`: where anybody may read the invocation counter.
     `information`: octets in an HDLC frame; null: the default of 128. `sets`: what may be set remotely.
     `selects`: how rows of the profile are asked for. `opening` `mode_e`: a serial line on which IEC 62056-21 is spoken first.
     """
@@ -72,6 +73,9 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     reference: str | None = None
     status: str | None = None
     status_bits: tuple[Status | None, ...] = ()
+    events: str | None = None
+    event_code: str = "0-0:96.11.0"
+    event_codes: dict[str, Status] = {}
     zone: str | None = None
     asks: Literal["utc", "local"] = "utc"
     selects: Literal["range", "entry"] = "range"
@@ -91,7 +95,7 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     push: PushLayout | None = None
 
     def __post_init__(self) -> None:
-        for field in ("index", "profile", "unconverted", "reference", "status", "counter"):
+        for field in ("index", "profile", "unconverted", "reference", "status", "events", "event_code", "counter"):
             if (code := getattr(self, field)) is not None:
                 _check_code(field, code)
         for field in ("m3_per_tick", "unconverted_m3_per_tick"):
@@ -101,6 +105,8 @@ class DlmsMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError("unconverted: and `unconverted_m3_per_tick` belong together")
         if self.zone is None and self.asks == "local":
             raise ValueError('zone: missing; allowed with asks = "local": a time zone\'s name, as Europe/London')
+        if wrong := [code for code in self.event_codes if not (code.isascii() and code.isdigit())]:
+            raise ValueError(f'event_codes: found "{wrong[0]}"; allowed: whole numbers')
         self.time_zone()
         self._check_link()
         if self.push is not None:

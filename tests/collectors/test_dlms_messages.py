@@ -40,6 +40,7 @@ from collectors.dlms_xdlms import (
     GetResponseBlock,
     GetResponseList,
     Member,
+    NotificationConfirm,
     Request,
     Response,
     Selection,
@@ -194,6 +195,8 @@ MESSAGES: list[tuple[str, Request | Response]] = [
         "0f0000002a0c07e50118ff0e303950ffc4001200ff",
         DataNotification(42, decode_time(bytes.fromhex("07e50118ff0e303950ffc400")), long_unsigned(255)),
     ),
+    ("0f4000002a001200ff", DataNotification(42, None, long_unsigned(255), 0x40)),
+    ("104000002a00", NotificationConfirm(42)),
 ]
 
 

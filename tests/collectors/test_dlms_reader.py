@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -25,7 +25,7 @@ from collectors.schedule import Outcome
 from collectors.trace import Frame, Trace
 from metering.facts import PollFailed, Readings
 from simulators.dlms_server import DlmsPty, DlmsServer
-from simulators.faults import ClockOffset, Corrupt, Dead
+from simulators.faults import ClockOffset, Corrupt, Dead, Reports
 from simulators.iec62056_21_server import Make, MeterSide, PtyServer
 from tests.collectors.test_dlms_poll import DAY, DAYS, HDLC_ADDRESS, KEYS, LONDON, SITE, Rig, boundaries
 from tests.patience import patient
@@ -106,6 +106,27 @@ def test_a_poll_brings_the_day(case: str, tmp_path: Path) -> None:
     assert isinstance(fact, Readings)
     assert (fact.first_at, fact.interval_s, fact.clock_offset_s) == (boundaries(DAY)[0], 3600, 0)
     assert fact.index[0] == rig.meter.true_index_at(boundaries(DAY)[0])
+
+
+EVENTS = MAP + 'events = "7-0:99.98.0"\nevent_codes = {2 = "tamper", 4 = "battery_low"}\n'
+
+
+def test_the_log_of_events_says_what_happened_on_the_day(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, last = boundaries(DAY)
+    reports = [
+        Reports(from_=first + timedelta(hours=3), until=last, status="tamper"),
+        Reports(from_=last, until=last + timedelta(hours=1), status="battery_low"),  # the next Day's
+        Reports(from_=first, until=last, status="reed_switch"),  # of a code that the map does not name
+    ]
+    found = run(Rig(SITE, *reports), Settings("", map_file(tmp_path, EVENTS)))
+    assert isinstance(found.fact, Readings)
+    assert (found.outcome, found.fact.status) == (Outcome.COMPLETE, ("tamper",))
+    found = run(Rig(SITE, *reports), Settings("", map_file(tmp_path, EVENTS.replace("99.98.0", "99.98.1"))))
+    assert isinstance(found.fact, Readings)
+    assert (found.outcome, found.fact.status) == (Outcome.COMPLETE, ())
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "MP1: the log of events 7-0:99.98.1 could not be read: 7-0:99.98.1 attribute 3: object undefined"
+    ]
 
 
 def test_frames_that_are_spoilt_are_asked_for_again(tmp_path: Path) -> None:
@@ -204,6 +225,7 @@ def test_the_maps_that_come_with_the_project_are_sound() -> None:
         (GMAC.replace("4741", "47"), "system_title: found"),
         (MAP.replace("client = 1", "client = 128"), "client: found 128; allowed: 1 to 127"),
         (MAP + 'opening = "mode_e"', 'opening: found "mode_e" beside link = "wrapper"'),
+        (MAP + 'event_codes = {cover = "tamper"}', 'event_codes: found "cover"; allowed: whole numbers'),
         (MAP + 'unconverted = "7-0:13.0.0"', "unconverted: and"),
         (MAP + "information = 5", "information: found 5"),
         (MAP.replace(f'"{SITE.m3_per_tick}"', '"0"'), "m3_per_tick: 0 is not"),
