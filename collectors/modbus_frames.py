@@ -77,11 +77,13 @@ class Question:
 
     def _rtu(self, data: bytes) -> bytes | None:
         """Noise, our own question's echo, and frames of other units may stand before the answer."""
-        for start in range(len(data) - 4):
+        start = data.find(self.unit)
+        while 0 <= start < len(data) - 4:
             size = self._rtu_size(data, start)
             if size is not None and start + size <= len(data) and crc_holds(data[start : start + size]):
                 self._check(data[start + 1 : start + size - 2])
                 return data[start : start + size]
+            start = data.find(self.unit, start + 1)
         heard = data.removeprefix(self.sent)
         begins = self.sent[:6] if self.function in WRITES else bytes((self.unit, self.function, 2 * self.count & 0xFF))
         octets = 8 if self.function in WRITES else 5 + 2 * self.count

@@ -165,8 +165,8 @@ class ModbusLine:
         heard = self._client.ctx.recv_buffer if self._client is not None else b""
         self.trace.heard(heard)
         if heard and self.framing == "rtu":
-            return LineError(f"{len(heard)} octets within {self._timeout_s:g} s, and no answer in them")
-        return NothingCame(f"no answer within {self._timeout_s:g} s")
+            return LineError(f"{len(heard)} octets within {self._timeout_s:.3g} s, and no answer in them")
+        return NothingCame(f"no answer within {self._timeout_s:.3g} s")
 
     def _passes(self, sending: bool, data: bytes) -> bytes:
         """Called by pymodbus with a frame to send, and with all that came in since; what it is to see of that."""
