@@ -32,7 +32,7 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy -p tests.integration.services
 
 services: $(VENV)/dev.stamp
-	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl chromium=chromium mosquitto_passwd=mosquitto strace=strace mbpoll=mbpoll
+	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl chromium=chromium mosquitto_passwd=mosquitto strace=strace mbpoll=mbpoll shellcheck=shellcheck
 	$(PY) -m tests.integration.services install
 
 # The installation is editable: only a change of what it depends on asks for another one.
