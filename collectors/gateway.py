@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +34,8 @@ from metering.facts import Alarm, GatewayStatus, PollFailed, Readings
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 
 log = logging.getLogger(__name__)
+# Polls over TCP at a time: each has a file, and pyserial can use none above the 1,023rd. 64 serial lines have five each.
+CONNECTIONS_MAX = 500
 HOUR_US = 3600 * SECOND_US
 CANCEL_AGAIN_S = 0.5
 R = TypeVar("R")
@@ -117,6 +120,7 @@ class Gateway:
         self._crew = Crew(clock)
         self._store = Store(outbox, self._crew.now, self.counters)
         self._stop = asyncio.Event()
+        self._connections = asyncio.Semaphore(CONNECTIONS_MAX)
         readers = make_readers(settings.meters, polling.timeout_s)
         self._meters = [self._at_work(*pair) for pair in zip(settings.meters, readers, strict=True)]
         equipment: set[tuple[str, str]] = set()  # one with several meters has one clock, which one of them moves
@@ -206,7 +210,8 @@ class Gateway:
                 await self._move_clock(meter)
 
     async def _poll(self, meter: _Meter, day: int) -> None:
-        async with meter.reader.lock:
+        connections = self._connections if "tcp://" in meter.settings.address else nullcontext()
+        async with meter.reader.lock, connections:
             meter.reader.trace.clear()
             now_us = to_us(self._crew.now())
             until_us = _whole_intervals_us(now_us, day, meter.settings.interval_s, self._days)
