@@ -314,8 +314,10 @@ def unpack(packed: PackedReadings, received_at: datetime | None) -> Readings:
     if packed.delta:
         index = tuple(accumulate(index))
         unconverted = None if unconverted is None else tuple(accumulate(unconverted))
-    elif not all(map(_is_json, index)):
-        raise ValueError("index: holds what JSON has no form for")
+    else:
+        for name, values in (("index", index), ("unconverted", unconverted or ())):
+            if not all(map(_is_json, values)):
+                raise ValueError(f"{name}: holds what JSON has no form for")
     at, interval_s = None, None
     if isinstance(packed.step, tuple):
         at = tuple(to_datetime(us) for us in accumulate((packed.first_us, *packed.step)))

@@ -90,6 +90,16 @@ def test_one_broken_fact_leaves_the_others() -> None:
     assert [(each.number, "forgotten" in each.reason) for each in frame.broken] == [(0, True)]
 
 
+@pytest.mark.parametrize("column", ["index", "unconverted"])
+def test_what_json_has_no_form_for_is_no_reading(column: str) -> None:
+    """Such a value would have no canonical bytes."""
+    at = datetime(2026, 3, 1, 5, tzinfo=UTC)
+    columns = {"index": (1, 2), "unconverted": (1, 2)} | {column: ("1", {7: 2})}
+    sound = Readings(meter_point="A", meter="m", gas_day=at.date(), first_at=at, interval_s=3600, **columns)
+    frame = decode_frame(encode_frame([sound], "gw"))
+    assert [broken.reason for broken in frame.broken] == [f"{column}: holds what JSON has no form for"]
+
+
 def test_an_unknown_version_says_so() -> None:
     with pytest.raises(UnknownVersion, match="frame version 2"):
         decode_frame(msgspec.msgpack.encode([2, "gw", "", b"", b"", "more"]))
