@@ -28,11 +28,12 @@ _DEVICE_ADDRESS = re.compile(r"[A-Za-z0-9 ]{0,32}")
 class MeterConfig(Table, frozen=True, kw_only=True):
     """One meter: where it is and how it speaks.
 
-    `address` is `tcp://host:port` or `serial:/dev/ttyUSB0` (IEC 62056-21, DLMS); what shares an address is
-    asked one after the other. `device` is the Modbus unit (0 to 255), the IEC 62056-21 device address (empty: any), or the
-    DLMS server (`1`, `1/17`). `map` names a register map (Modbus), a profile map or a DLMS map, or is the path of a file of
-    one's own. One item of equipment with several meters (M4.1.4) has a table for each meter: the same address and device,
-    and for each a map of its own, which says where its registers or channels are.
+    `address` is `tcp://host:port` or `serial:/dev/ttyUSB0`; behind a converter `tcp://` too, or `rtu+tcp://` (Modbus RTU) or
+    `rfc2217://` (IEC 62056-21). What shares an address is asked one after the other. `device` is the Modbus unit (0 to 255),
+    the IEC 62056-21 device address (empty: any), or the DLMS server (`1`, `1/17`). `map` names a register map (Modbus), a
+    profile map or a DLMS map, or is the path of a file of one's own. One item of equipment with several meters (M4.1.4) has a
+    table for each meter: the same address and device, and for each a map of its own, which says where its registers or
+    channels are.
     """
 
     meter_point: Name
@@ -105,8 +106,24 @@ def together(meters: Sequence[MeterConfig], others: Sequence[Named] = ()) -> Mis
             yield "meters", f'meters at "{address}" with different `parity`; allowed: one for a line'
         if len({meter.protocol for meter in meters if meter.address == address}) > 1:
             yield "meters", f'meters at "{address}" with different `protocol`; allowed: one for a line'
-        if len({meter.baud for meter in meters if meter.address == address and meter.protocol == "modbus"}) > 1:
-            yield "meters", f'Modbus meters at "{address}" with different `baud`; allowed: one for a line'
+        if len({meter.baud for meter in meters if meter.address == address and meter.protocol != "iec62056_21"}) > 1:
+            yield "meters", f'meters at "{address}" with different `baud`; allowed: one for a line'
+
+
+def told(meter: MeterConfig) -> str:
+    """A meter that is rightly configured, in a line."""
+    device = f', device "{meter.device}"' if meter.device != "" else ""
+    line = f", {meter.baud} Bd" if meter.baud else ""
+    parity = f", {meter.parity} parity" if meter.parity else ""
+    where = f"{meter.protocol} at {meter.address}{device}{line}{parity}"
+    return f"{meter.meter_point}  {meter.meter}  {where}: {_map_title(meter)}, every {meter.interval_s} s"
+
+
+def _map_title(meter: MeterConfig) -> str:
+    name = meter.map or ""
+    if meter.protocol == "modbus":
+        return register_map(name).title
+    return dlms_map(name).title if meter.protocol == "dlms" else profile_map(name).title
 
 
 def is_line(address: str) -> bool:

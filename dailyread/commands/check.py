@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 from dailyread.config import GatewayConfig, kind_of, load_config
+from dailyread.meters import told
 from dailyread.rules_file import name_of, rules_or_exit
 from dailyread.settings import ConfigError
 from metering.rules_digest import digest
 
 HELP = """Check a configuration file (gateway or stream job) together with the DAILYREAD_… variables of the
 environment, as every start does, and the files that it names: maps, rules, certificates, passwords. Prints every mistake
-with file, key, what was found and what is allowed; of a usable one the digest of its rules, which a worker's states carry
-and `dailyread status` shows. Connects to nothing.
+with file, key, what was found and what is allowed; of a usable one the meters as they are understood, and the digest of its
+rules, which a worker's states carry and `dailyread status` shows. Connects to nothing.
 Exit 0: usable; 2: not."""
 
 
@@ -33,5 +34,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     name = "a gateway" if isinstance(config, GatewayConfig) else "a stream job"
     print(f"{args.file}: fine, the configuration of {name}")
+    for meter in config.meters if isinstance(config, GatewayConfig) else ():
+        print(f"  {told(meter)}")
     print(f"its rules: {name_of(config.rules)} ({digest(rules_or_exit(config.rules)).hex()})")
     return 0
