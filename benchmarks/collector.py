@@ -24,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -141,7 +143,7 @@ async def bare(port: int, meters: int) -> float:
     return meters * times(meters) / (time.perf_counter() - begun_s)
 
 
-class _StandingClock:
+class StandingClock:
     """A clock at which it is always the same time: that of the canned answers."""
 
     def now(self) -> datetime:
@@ -166,7 +168,7 @@ async def collect(port: int, meters: int) -> float:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         outbox = Outbox(Path(folder) / "outbox.sqlite", "benchmark")
-        gateway = Gateway(settings, _StandingClock(), outbox)
+        gateway = Gateway(settings, StandingClock(), outbox)
         begun_s = time.perf_counter()
         for _ in range(times(meters)):
             failed = await gateway.poll_once()
@@ -220,11 +222,28 @@ def main() -> None:
         report_memory(memory_kib)
 
 
-def compare(meters: int, rounds: int) -> dict[str, int]:
-    """Start the processes, let them take turns, print the table; how much memory each had."""
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def started_server(module: str, *arguments: str) -> Iterator[str]:
+    """A module as a process of its own, until the end of the block; the line that it prints when it is ready."""
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def compare(meters: int, rounds: int) -> dict[str, int]:
+    """Start the processes, let them take turns, print the table; how much memory each had."""
+    port = free_port()
     common = [sys.executable, "-m", "benchmarks.collector"]
     common += ["--port", str(port), "--meters", str(meters), "--rounds", str(rounds)]
     started: dict[str, subprocess.Popen[str]] = {}
