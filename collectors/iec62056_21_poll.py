@@ -25,8 +25,10 @@ from collectors.iec62056_21_session import Iec62056Meter, RefusedBy, Session, Ti
 from collectors.reading import DayReadings, PollError
 from collectors.serial_port import CharacterLine
 from metering.facts import ReferenceIndex, Status
+from metering.gasday import GasDays, to_us
 
 STANDARD = Timing()
+GAS_DAYS = GasDays()
 NO_ROWS = "ERROR"  # P.01(ERROR): the log has nothing of that time; what a meter will not do it refuses with a number, ER03
 
 
@@ -90,6 +92,8 @@ async def _read_out(session: Session, first: datetime, last: datetime, now: Call
     codes = (meter.index_code, meter.unconverted_code, meter.reference_code)
     known = Codes(tuple(code for code in codes if code is not None), meter.index_code, meter.stored_code)
     rows = readout_rows(sets, known, meter.time, present_at)
+    if GAS_DAYS.day_of(to_us(present_at)) == GAS_DAYS.day_of(to_us(last) - 1):
+        last = max(last, present_at)  # of a Day that lasts, up to now, though its last whole interval ended before
     if not any(first <= row.at <= last for row in rows):
         said = ", ".join(row.at.isoformat(timespec="seconds") for row in rows) or "no index at all"
         raise PollError(meter.site, f"readout: nothing of {first.isoformat()} to {last.isoformat()}; it has {said}")

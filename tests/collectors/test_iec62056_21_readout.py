@@ -10,11 +10,12 @@ import pytest
 
 from collectors.iec62056_21 import Malformed
 from collectors.iec62056_21_data import MeterTime, data_sets
+from collectors.iec62056_21_poll import read_day
 from collectors.iec62056_21_readout import Codes, readout_rows
 from collectors.reading import PollError
 from simulators.faults import ClockOffset, Corrupt
 from simulators.iec62056_21_server import Make
-from tests.collectors.iec62056_21_rig import DAY, boundaries, rig, run, truth
+from tests.collectors.iec62056_21_rig import DAY, PTY_TIMING, boundaries, rig, run, truth
 
 NOW = datetime(2026, 10, 6, 5, 3, tzinfo=UTC)
 CODES = Codes(("7-0:13.0.0", "7-0:3.0.0"), "7-0:13.0.0", "7-0:13.26.0")
@@ -88,6 +89,18 @@ def test_the_present_value_is_a_reading_of_its_own_time_and_moved_to_no_boundary
             assert readings.index == (None, it.meter.true_index_at(it.now), None)
             assert readings.clock_offset_s == -120
             assert not readings.complete
+
+    run(work)
+
+
+def test_of_a_day_that_lasts_the_present_value_is_there_though_the_last_interval_ended_before(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with rig(tmp_path, make=Make(mode="A", speed="x"), log="readout") as it:
+            first, _ = boundaries(DAY)
+            it.now = first + timedelta(hours=4, minutes=3)
+            readings = await read_day(it.line, it.known, first, first + timedelta(hours=4), lambda: it.now, PTY_TIMING)
+            assert readings.at == (first, it.now)
+            assert readings.index == (None, it.meter.true_index_at(it.now))
 
     run(work)
 
