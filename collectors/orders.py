@@ -93,6 +93,8 @@ class OrderDesk:
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        with suppress(OSError):  # whoever gives an order may be another user, whose folder we could not write into
+            self._folder.mkdir(parents=True, exist_ok=True)
         try:
             while True:
                 for path in await asyncio.to_thread(self._waiting):
@@ -195,6 +197,7 @@ def _write(path: Path, octets: bytes) -> None:
     with made.open("wb") as file:
         file.write(octets)
         file.flush()
+        os.fchmod(file.fileno(), 0o644)  # whoever gave the order, or works it off
         os.fsync(file.fileno())
     made.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -95,6 +95,7 @@ def test_a_name_nobody_has_gets_a_hint(here: AtSite) -> None:
         )
 
 
+@pytest.mark.clause("4.1.3")
 def test_no_interval_below_six_minutes_can_be_asked_for(here: AtSite) -> None:
     """M4.1.3."""
     for text in ("5m", "359", "25h", "6", "six", "-6m"):
@@ -111,6 +112,7 @@ def facts_of(here: AtSite) -> list[Any]:
         return [entry.fact for entry in outbox.pending(1000)]
 
 
+@pytest.mark.clause("4.1.3")
 @pytest.mark.parametrize("meter", METERS)
 def test_an_interval_is_set_without_a_gateway_and_read_back(here: AtSite, meter: str) -> None:
     """M4.1.3, for each family."""

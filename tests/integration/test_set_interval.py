@@ -52,6 +52,7 @@ def collecting(here: AtSite, broker: Mosquitto, start: Start) -> Proc:
     return process
 
 
+@pytest.mark.clause("4.1.3")
 def test_a_message_sets_the_interval_of_a_meter_that_is_polled(here: AtSite, broker: Mosquitto, start: Start) -> None:
     process = collecting(here, broker, start)
     requests = ({"meter": "MOD-7", "interval_s": 360}, {"meter": "MOD-1", "interval_s": 360})
@@ -63,6 +64,7 @@ def test_a_message_sets_the_interval_of_a_meter_that_is_polled(here: AtSite, bro
     assert intervals_set(here) == [("MP-1", 360, True)]
 
 
+@pytest.mark.clause("4.1.3")
 def test_the_command_tells_a_logger_which_confirms(
     here: AtSite, broker: Mosquitto, start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
