@@ -87,7 +87,7 @@ def virtually(
         finally:
             await service.close()
 
-    return asyncio.run(asyncio.wait_for(main(), 60))
+    return asyncio.run(asyncio.wait_for(main(), patient(60)))
 
 
 class Shifted(SystemClock):

@@ -84,7 +84,7 @@ def in_one_process(sites: Sites, outbox: Outbox) -> list[AnyFact]:
         moving.cancel()
         await service.close()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), patient(60)))
     return entered
 
 
