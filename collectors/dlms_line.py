@@ -12,6 +12,7 @@ from collectors.serial_port import SerialLine
 from collectors.trace import Trace
 
 READ_OCTETS = 4096
+BABBLE_TIMES = 4
 HEAD_OCTETS = 8
 HEARD_OCTETS_MAX = 0x10000
 T = TypeVar("T")
@@ -158,18 +159,24 @@ class Tracing:
 async def talk_over(talk: Talk[T], line: Line, timeout_s: float, session: Session | None = None) -> T:
     """What the talk comes to. Raises RemoteError, and OSError where the line breaks. `timeout_s`: of each silence.
 
-    `session`: whose password, if it has one, is to be kept out of the trace.
+    Where octets come and come, and none of them is an answer, that is a silence too after `BABBLE_TIMES` as long, or a line
+    that babbles would be held for ever. `session`: whose password, if it has one, is to be kept out of the trace.
     """
     trace = Tracing(line.trace, session.password if session else b"")
+    loop = asyncio.get_running_loop()
     try:
         writing = next(talk)
+        until = loop.time() + BABBLE_TIMES * timeout_s
         while True:
             if writing:
                 trace.sent(writing, session is not None and session.is_secret)
                 await line.write(writing)
-            heard = await line.read(timeout_s)
+            if writing or loop.time() >= until:
+                until = loop.time() + BABBLE_TIMES * timeout_s
+            left_s = until - loop.time()
+            heard = await line.read(min(timeout_s, left_s))
             trace.heard(heard)
-            writing = talk.send(heard)
+            writing = talk.send(heard if loop.time() < until else b"")
     except StopIteration as done:
         result: T = done.value
         return result

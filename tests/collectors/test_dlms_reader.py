@@ -147,6 +147,31 @@ def test_a_meter_that_is_silent_or_refuses_is_asked_once(tmp_path: Path) -> None
     assert (reason.partition(" (")[0], attempts) == ("rejected for good: authentication failed", 1)
 
 
+@pytest.mark.parametrize("noise", [b"\x55" * 64, b"\x7e\xa0", b"\x7e\x00" * 32], ids=["no flags", "beginnings", "flags"])
+def test_a_line_that_babbles_is_a_silence(noise: bytes, tmp_path: Path) -> None:
+    """Not held until the whole poll's time is up."""
+
+    async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(noise)
+                await writer.drain()
+                await asyncio.sleep(0.005)
+        except OSError:
+            writer.close()
+
+    async def work() -> Polled:
+        server = await asyncio.start_server(babble, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        settings = Settings(f"tcp://127.0.0.1:{port}", map_file(tmp_path, CASES["hdlc"][0]), "1/17", timeout_s=0.1)
+        (reader,) = make_readers([settings], 1.0)
+        async with server:
+            return await poll(settings, reader, DAY.toordinal(), DAYS, lambda: boundaries(DAY)[1], True)
+
+    reason, _ = failure(asyncio.run(asyncio.wait_for(work(), patient(20))))
+    assert reason.startswith(("no answer", "Malformed")), reason
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     async def work() -> Polled:
         settings = Settings("tcp://127.0.0.1:1", map_file(tmp_path, MAP))
