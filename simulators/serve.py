@@ -27,7 +27,7 @@ from simulators.dlms_server import DlmsServer
 from simulators.dlms_side import DlmsAccess, DlmsSide
 from simulators.iec62056_21_server import MeterSide, PtyServer
 from simulators.meter import SimulatedMeter
-from simulators.modbus_server import ModbusServer
+from simulators.modbus_server import ModbusPtyServer, ModbusServer
 from simulators.sites import LOCAL, Site, Sites
 
 REGISTER_MAP = "hourly_log"
@@ -110,8 +110,10 @@ class Service:
     async def add(self, site: Site) -> None:
         """Serve one more site."""
         meter = self.meters[site.name] = site.build(self._days)
-        start = {"modbus_tcp": self._modbus, "iec62056_21": self._iec62056_21, "dlms": self._dlms}[site.protocol]
-        self.settings.append(await start(site, meter))
+        starts = {
+            "modbus_tcp": self._modbus, "modbus_rtu": self._modbus_rtu, "iec62056_21": self._iec62056_21, "dlms": self._dlms
+        }  # fmt: skip
+        self.settings.append(await starts[site.protocol](site, meter))
 
     async def close(self) -> None:
         """Stop serving."""
@@ -121,6 +123,14 @@ class Service:
         server = ModbusServer({site.unit: meter}, register_map(REGISTER_MAP), self._now)
         address = await self._listen(site, server)
         return _served(site, "modbus", address, device=site.unit, map=REGISTER_MAP)
+
+    async def _modbus_rtu(self, site: Site, meter: SimulatedMeter) -> ServedMeter:
+        meters = ModbusServer({site.unit: meter}, register_map(REGISTER_MAP), self._now)
+        server = ModbusPtyServer(meters, Path(site.address) if site.address else None)
+        server.start()
+        self._open.callback(server.close)
+        served = _served(site, "modbus", f"serial:{server.path}", device=site.unit, map=REGISTER_MAP)
+        return msgspec.structs.replace(served, parity="none")  # a pseudo-terminal has none
 
     async def _dlms(self, site: Site, meter: SimulatedMeter) -> ServedMeter:
         mechanism = Mechanism.NONE if site.password is None else Mechanism.LOW

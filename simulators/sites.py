@@ -61,7 +61,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     name: Name
-    protocol: Literal["modbus_tcp", "iec62056_21", "dlms"]
+    protocol: Literal["modbus_tcp", "modbus_rtu", "iec62056_21", "dlms"]
     meter_point: Name
     meter: Name
     equipment: Name
@@ -96,7 +96,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(f"name: found {self.name!r}; allowed: what can be a file's name")
         if self.protocol == "iec62056_21":
             self._check_what_is_said()
-        elif not _TCP_ADDRESS.fullmatch(self.address):
+        elif self.protocol != "modbus_rtu" and not _TCP_ADDRESS.fullmatch(self.address):
             raise ValueError(f"address: found {self.address!r}; allowed with {self.protocol}: HOST:PORT, or empty")
 
     def _check_what_is_said(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from metering.facts import AnyFact, CalorificValue, GatewayStatus, Readings, Tic
 from metering.gasday import GasDays
 from simulators.clock import SteppedClock
 from simulators.serve import Service, all_others_wait, ends_at, entered_facts, feed, serve
-from simulators.sites import Sites, load_sites
+from simulators.sites import DEMO_SITES, Sites, load_sites
 from tests.patience import patient
 
 DAYS = 5
@@ -61,6 +62,41 @@ def test_a_served_gateway_is_a_configuration(sites: Sites, tmp_path: Path) -> No
     secret = tmp_path / "junction-mill.password"
     assert secret.read_text() == "00000000"
     assert secret.stat().st_mode & 0o077 == 0
+
+
+def test_sites_of_every_protocol_are_served_and_read_by_the_configuration_that_is_written(
+    sites: Sites, tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    """The demo's first site, five times, each with another way to speak."""
+    ways = {
+        "modbus_tcp": "", "modbus_rtu": "", "iec62056_21": 'password = "00000000"',
+        "dlms": 'password = "12345678"\nmeter_time = "local"', "dlms hdlc": 'link = "hdlc"',
+    }  # fmt: skip
+    head, first, *_ = DEMO_SITES.read_text().split("[[sites]]")
+    text = head
+    for number, (way, more) in enumerate(ways.items()):
+        one = re.sub(r'^(name|meter_point|meter|equipment) = ".*"$', rf'\1 = "\1-{number}"', first, flags=re.MULTILINE)
+        text += "[[sites]]" + one.replace('protocol = "modbus_tcp"', f'protocol = "{way.split()[0]}"\n{more}')
+    file = tmp_path / "sites.toml"
+    file.write_text(text.replace("days = 40", "days = 2"))
+    config = tmp_path / "gateway.toml"
+    simulate = dailyread("simulate", "--sites", str(file), "--clock", "stepped", "--gateway-config", str(config))
+    started.append(simulate)
+    wait_for_line(simulate, "ready: ")
+    config.write_text(config.read_text().replace('["127.0.0.1:9092"]', '["127.0.0.1:1"]'))  # no Kafka there
+    collect = dailyread("collect", "--config", str(config), "--since", sites.first_day.isoformat())
+    started.append(collect)
+    assert simulate.wait(patient(60)) == 0
+    collect.send_signal(signal.SIGTERM)
+    assert collect.wait(patient(10)) == 0
+    outbox = Outbox(config.with_suffix(".state") / "outbox.sqlite", "gateway-1")
+    facts = [fact for _, fact in stored(outbox)]
+    outbox.close()
+    assert {type(fact) for fact in facts} == {Readings}
+    batches = [fact for fact in facts if isinstance(fact, Readings)]
+    assert len(batches) == 2 * len(ways)
+    truth = sites.sites[0].build()
+    assert all(batch.index == tuple(truth.true_index_at(at) for at in batch.instants()) for batch in batches)
 
 
 def in_one_process(sites: Sites, outbox: Outbox) -> list[AnyFact]:
@@ -109,7 +145,7 @@ def wait_for_line(process: subprocess.Popen[str], start: str) -> str:
     for line in process.stdout:
         if line.startswith(start):
             return line
-    raise AssertionError(f"{process.args} ended without a line that begins with {start}")
+    raise AssertionError(f"{process.args!r} ended without a line that begins with {start}")
 
 
 @pytest.fixture
