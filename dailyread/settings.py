@@ -13,6 +13,7 @@ import os
 import tomllib
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -36,21 +37,18 @@ class ConfigError(ValueError):
 class Secret:
     """A password or token: shows itself nowhere but in `reveal()`. `file`: where it is read anew, for it may change."""
 
-    __slots__ = ("_file", "_value")
+    __slots__ = ("_file", "_last", "_value")
 
     def __init__(self, value: str, file: Path | None = None) -> None:
-        self._value = value
+        self._value = self._last = value
         self._file = file
 
     def reveal(self) -> str:
-        """The secret itself as it is now, for handing it to a client library; where its file cannot be read, as it was at
-        the start."""
-        if self._file is None:
-            return self._value
-        try:
-            return self._file.read_text("utf-8").strip() or self._value
-        except (OSError, UnicodeDecodeError):
-            return self._value
+        """The secret itself as it is now, for handing it to a client library; where its file cannot be read, as it was."""
+        if self._file is not None:
+            with suppress(OSError, UnicodeDecodeError):
+                self._last = self._file.read_text("utf-8").strip() or self._last
+        return self._last
 
     def __repr__(self) -> str:
         return "Secret(…)"
