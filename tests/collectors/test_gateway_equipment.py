@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from collectors import gateway as gateway_module
 from collectors.gateway import Gateway
 from collectors.metrics import METRICS, values
+from collectors.modbus_maps import RegisterMap, register_map
 from collectors.outbox import Outbox
 from collectors.publisher import PublisherCounters
 from metering.determine import determine
@@ -20,6 +24,8 @@ from metering.facts import Alarm, AnyFact, CalorificValue, PollFailed, Readings
 from metering.gasday import to_datetime, to_us
 from metering.rules import Rules
 from simulators.faults import AnyFault, ClockOffset, Dead, Reports, Silence
+from simulators.meter import SimulatedMeter
+from simulators.modbus_server import ModbusServer
 from simulators.serve import ServedClocks, ServedPolling, Service
 from simulators.sites import Site
 from tests.collectors.virtual import DAY, DAYS, FIRST, START, days_read, site, stored, virtually
@@ -160,13 +166,12 @@ def test_a_gateway_whose_own_clock_is_not_synchronised_judges_and_moves_no_clock
 def test_hourly_readings_come_every_four_hours_and_the_whole_day_after_its_end(outbox: Outbox) -> None:
     virtually([site(1)], outbox, hours=24 + 1, polling=WITHIN)
     meter = site(1).build(DAYS)
-    batches = [entry for entry in outbox.pending(1000) if isinstance(entry.fact, Readings) and entry.fact.gas_day == FIRST]
-    assert [len(entry.fact.index) for entry in batches] == [5, 9, 13, 17, 21, 25]  # type: ignore[union-attr]
-    for number, entry in enumerate(batches, 1):
-        late = entry.committed_at - (START + number * 4 * HOUR)
-        assert timedelta(minutes=2) <= late <= timedelta(minutes=7)
-        assert isinstance(entry.fact, Readings)
-        assert entry.fact.index == tuple(meter.true_index_at(at) for at in entry.fact.instants())
+    put = [(entry.committed_at, entry.fact) for entry in outbox.pending(1000) if isinstance(entry.fact, Readings)]
+    batches = [(put_at, fact) for put_at, fact in put if fact.gas_day == FIRST]
+    assert [len(fact.index) for _, fact in batches] == [5, 9, 13, 17, 21, 25]
+    for number, (put_at, fact) in enumerate(batches, 1):
+        assert timedelta(minutes=2) <= put_at - (START + number * 4 * HOUR) <= timedelta(minutes=7)
+        assert fact.index == tuple(meter.true_index_at(at) for at in fact.instants())
     assert outbox.done_days("M-1", FIRST) == {FIRST}
 
 
@@ -208,6 +213,63 @@ def test_the_morning_goes_first_and_a_dead_meter_is_not_asked_within_the_day(out
     within = [fact for fact in stored(outbox) if isinstance(fact, PollFailed) and fact.meter_point == "MP2"]
     assert within[0].gas_day == FIRST - DAY
     assert date(2026, 10, 24) not in {fact.gas_day for fact in within}
+
+
+# One item of equipment with several meters (M4.1.4).
+
+
+class TwoMeters(ModbusServer):
+    """A unit with two meters: the second one's registers are 20,000 above the first one's."""
+
+    def __init__(self, first: SimulatedMeter, second: SimulatedMeter, map_: RegisterMap, now: Callable[[], datetime]) -> None:
+        super().__init__({1: first}, register_map("hourly_log"), now)
+        self._second = ModbusServer({1: second}, map_, now)
+
+    def answer(self, unit: int, function: int, data: bytes) -> bytes | None:
+        if int.from_bytes(data[:2], "big") >= 20_000:
+            return self._second.answer(unit, function, data)
+        return super().answer(unit, function, data)
+
+
+@pytest.mark.parametrize("offset_s", [0, 30])
+def test_one_item_of_equipment_has_several_meters_each_with_a_map_of_its_own(
+    outbox: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture, offset_s: int
+) -> None:
+    """They share the line, and the clock, which one of them moves where it is off."""
+    caplog.set_level(logging.INFO, "collectors.clock_mover")
+    text = resources.files("collectors.modbus_maps").joinpath("hourly_log.toml").read_text()
+    upper = tmp_path / "upper.toml"
+    tables = re.split(r"(?m)^(?=\[)", text)
+    upper.write_text("".join(_higher(table) for table in tables))
+    sites = [site(number, ClockOffset(from_=START, until=START + 99 * DAY, offset_s=offset_s)) for number in (1, 2)]
+
+    async def join(service: Service) -> None:
+        first, second = service.meters["site-1"], service.meters["site-2"]
+        server = TwoMeters(first, second, register_map(str(upper)), service._now)
+        address = f"tcp://127.0.0.1:{await server.listen()}"
+        first_of, second_of = (msgspec.structs.replace(each, address=address) for each in service.settings)
+        service.settings[:] = [first_of, msgspec.structs.replace(second_of, map=str(upper))]
+
+    virtually(sites, outbox, hours=24 * 2 + 2, work=join, meter_clocks=MOVE)
+    for number in (1, 2):
+        meter = sites[number - 1].build(DAYS)
+        read = [fact for fact in stored(outbox) if isinstance(fact, Readings) and fact.meter_point == f"MP{number}"]
+        assert [fact.gas_day for fact in read][-2:] == [FIRST, FIRST + DAY]
+        for fact in read:
+            assert offset_s or fact.index == tuple(meter.true_index_at(at) for at in fact.instants())
+    assert {record.message.split(":")[0] for record in caplog.records} == ({"MP1"} if offset_s else set())
+
+
+def _higher(table: str) -> str:
+    """A table of the map with its own registers 20,000 higher; those within a record stay."""
+    name = table.partition("]")[0].removeprefix("[")
+    if name in ("clock", "status"):
+        return re.sub(r"(?m)^address = (\d+)", lambda found: f"address = {int(found[1]) + 20_000}", table)
+    if name == "archive":
+        table = re.sub(r"(?m)^address = (\d+)", lambda found: f"address = {int(found[1]) + 20_000}", table)
+        once = r"(?m)^(newest|stored|newest_at) = \{ address = (\d+)"
+        return re.sub(once, lambda found: f"{found[1]} = {{ address = {int(found[2]) + 20_000}", table)
+    return table
 
 
 def test_a_gap_is_filled_newest_day_first_each_reading_the_truth(outbox: Outbox) -> None:
