@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.schedule import MeterState, Outcome, Policy, after, next_ask, owed, spread_us
+from collectors.schedule import MeterState, Outcome, Policy, after, asked_within, next_ask, owed, spread_us
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
 
 DAYS = GasDays()
@@ -33,7 +33,8 @@ def settled_before(day: str) -> MeterState:
 
 def polls(state: MeterState, start: str, end: str, answers: Answers, policy: Policy = POLICY) -> list[tuple[str, str]]:
     """Run the schedule in virtual time: (local time, Gas Day) of each poll."""
-    now_us, asked = to_us(local(start).astimezone(UTC)), []
+    asked: list[tuple[str, str]] = []
+    now_us = to_us(local(start).astimezone(UTC))
     while True:
         ask = next_ask(state, now_us, DAYS, policy, OFFSET_US)
         now_us = max(now_us, ask.at_us)
@@ -41,7 +42,10 @@ def polls(state: MeterState, start: str, end: str, answers: Answers, policy: Pol
         if now > local(end):
             return asked
         asked.append((now.astimezone(LONDON).strftime("%d %H:%M:%S"), date.fromordinal(ask.day).strftime("%d")))
-        state = after(state, ask.day, answers(ask.day, now), now_us, DAYS, policy)
+        if DAYS.end_us(ask.day) > now_us:
+            state = asked_within(state, now_us)
+        else:
+            state = after(state, ask.day, answers(ask.day, now), now_us, DAYS, policy)
 
 
 def always(outcome: Outcome) -> Answers:
@@ -125,6 +129,38 @@ def test_one_old_day_that_is_never_answered_does_not_starve_the_others() -> None
 
     asked = polls(settled_before("2026-06-01"), "2026-06-02T04:00", "2026-06-08T04:00", answers)
     assert {day for time, day in asked if time > "07 05"} >= {"06", "05", "04", "03", "02", "01"}
+
+
+WITHIN = Policy(within_day_s=4 * 3600)
+
+
+@pytest.mark.parametrize(
+    ("first", "hours"),
+    [
+        ("2026-06-01", ["09", "13", "17", "21", "01", "05"]),
+        ("2026-03-28", ["09", "13", "17", "21", "02", "05"]),  # the Day has 23 hours: summer time begins in it
+        ("2026-10-24", ["09", "13", "17", "21", "01", "04", "05"]),  # and this one 25
+    ],
+)
+def test_a_day_that_runs_is_asked_for_every_four_hours_and_whole_after_its_end(first: str, hours: list[str]) -> None:
+    end = (datetime.fromisoformat(f"{first}T06:00") + timedelta(days=1)).isoformat()
+    asked = polls(settled_before(first), f"{first}T05:30", end, always(COMPLETE), WITHIN)
+    assert [time[3:] for time, _ in asked] == [f"{hour}:02:30" for hour in hours]
+    assert {day for _, day in asked} == {first[-2:]}
+
+
+def test_a_gateway_that_starts_within_a_day_asks_for_it_once_and_then_in_its_turn() -> None:
+    asked = polls(settled_before("2026-06-01"), "2026-06-01T14:00", "2026-06-01T22:00", always(COMPLETE), WITHIN)
+    assert [time[3:] for time, _ in asked] == ["14:00:00", "17:02:30", "21:02:30"]
+
+
+def test_a_silent_meter_is_not_asked_within_the_day_and_one_that_is_late_comes_after_its_morning() -> None:
+    answers: Answers = lambda _day, now: SILENT if now < local("2026-06-02T13:30") else COMPLETE  # noqa: E731
+    asked = polls(settled_before("2026-06-01"), "2026-06-02T04:58", "2026-06-02T22:00", answers, WITHIN)
+    first_of_the_second = next(n for n, (_, day) in enumerate(asked) if day == "02")
+    assert {day for _, day in asked[:first_of_the_second]} == {"01"}
+    assert asked[first_of_the_second - 1][0] > "02 13:30"
+    assert len(asked[first_of_the_second:]) == 3  # the turn of 13:00, of 17:00, of 21:00
 
 
 def test_meters_are_spread_and_each_keeps_its_place() -> None:
