@@ -311,13 +311,14 @@ def decode_entry(data: bytes) -> _Packed:
 def unpack(packed: PackedReadings, received_at: datetime | None) -> Readings:
     """The readings as a fact, received at that instant. Raises ValueError or OverflowError where they are none."""
     index, unconverted = packed.index, packed.unconverted
+    for name, values in (("index", index), ("unconverted", unconverted or ())):
+        if packed.delta and not _are_integers(values):
+            raise ValueError(f"{name}: differences that are no integers")
+        if not packed.delta and not all(map(_is_json, values)):
+            raise ValueError(f"{name}: holds what JSON has no form for")
     if packed.delta:
         index = tuple(accumulate(index))
         unconverted = None if unconverted is None else tuple(accumulate(unconverted))
-    else:
-        for name, values in (("index", index), ("unconverted", unconverted or ())):
-            if not all(map(_is_json, values)):
-                raise ValueError(f"{name}: holds what JSON has no form for")
     at, interval_s = None, None
     if isinstance(packed.step, tuple):
         at = tuple(to_datetime(us) for us in accumulate((packed.first_us, *packed.step)))
@@ -336,6 +337,10 @@ def unpack(packed: PackedReadings, received_at: datetime | None) -> Readings:
         gateway=packed.gateway, outbox=packed.outbox, sequence=packed.sequence, received_at=received_at,
         source="on_site" if packed.source == "on_site" else "dre",
     )  # fmt: skip
+
+
+def _are_integers(values: Iterable[Any]) -> bool:
+    return set(map(type, values)) <= {int}
 
 
 def _is_json(value: Any) -> bool:
@@ -372,6 +377,7 @@ def read_entry(packed: bytes, received_at: datetime) -> Entry:
         and content.step % SECOND_US == 0 and FIRST_DAY <= content.gas_day <= LAST_DAY
         and 0 <= content.first_us < content.first_us + content.step * len(content.index) < LAST_US
         and 0 < len(content.meter_point) <= NAME_MAX and 0 < len(content.meter) <= NAME_MAX
+        and _are_integers(content.index)
     )  # fmt: skip
     if not usual:
         entry.fact()  # its own checks

@@ -10,7 +10,9 @@ from kafka.partitioner.default import murmur2
 
 from metering.facts import AnyFact, CalorificValue, Readings, Tick
 from metering.wire import (
+    NOT_A_FACT,
     FrameError,
+    PackedReadings,
     UnknownVersion,
     canonical,
     decode_fact,
@@ -19,6 +21,7 @@ from metering.wire import (
     encode_frame,
     identity,
     partition_of,
+    read_entry,
 )
 
 BASE = {
@@ -98,6 +101,17 @@ def test_what_json_has_no_form_for_is_no_reading(column: str) -> None:
     sound = Readings(meter_point="A", meter="m", gas_day=at.date(), first_at=at, interval_s=3600, **columns)
     frame = decode_frame(encode_frame([sound], "gw"))
     assert [broken.reason for broken in frame.broken] == [f"{column}: holds what JSON has no form for"]
+
+
+@pytest.mark.parametrize("index", [(1, "a"), ("a", "b"), ([1], [2]), (1, 1.5), ({7: 1},), (1, True), (1, None)])
+def test_differences_are_integers_or_it_is_no_fact(index: tuple[object, ...]) -> None:
+    """Whoever packs readings says that they are differences, and could say so of anything."""
+    packed = PackedReadings("A", "m", date(2026, 3, 1).toordinal(), 1_772_341_200_000_000, 3_600_000_000, True, index)
+    entry = msgspec.msgpack.encode(packed)
+    with pytest.raises(NOT_A_FACT, match="index: differences that are no integers"):
+        read_entry(entry, datetime(2026, 3, 2, tzinfo=UTC))
+    with pytest.raises(NOT_A_FACT, match="index: differences that are no integers"):
+        decode_fact(entry)
 
 
 def test_an_unknown_version_says_so() -> None:
