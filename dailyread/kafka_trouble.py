@@ -20,6 +20,7 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    RequestTimedOutError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
@@ -104,6 +105,8 @@ def _in_words(error: Exception) -> tuple[int, str]:
         return 0, "the broker does not take this mechanism"
     if isinstance(error, InvalidReceiveError):
         return 2, "what answers does not speak Kafka's protocol, or speaks TLS"
+    if isinstance(error, RequestTimedOutError):  # of the time that is left for an attempt, which may be next to none
+        return 7, "no answer in time"
     if not isinstance(error, KafkaConnectionError | KafkaTimeoutError):
         return 1, f"{type(error).__name__}: {said}"
     if handshake := _HANDSHAKE.search(said):

@@ -18,9 +18,9 @@ from metering.facts import AnyFact, PollFailed, Readings
 from metering.gasday import GasDays, to_datetime, to_us
 from metering.ledger import AnyRecord, Day
 from metering.performance import ReadErrors, StatementLine, statement_lines
-from metering.point import received_us
 from metering.replay import once
 from metering.rules import Rules
+from metering.wire import received_us
 
 HISTORY_DAYS = 28
 LIKELY, UNLIKELY = Fraction(2, 3), Fraction(1, 3)

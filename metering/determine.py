@@ -21,7 +21,7 @@ from metering.gasday import GasDays, to_us
 from metering.held import WEEK, Held
 from metering.ledger import Rejected
 from metering.meters import Meter
-from metering.point import REFERENCE, received_us
+from metering.point import REFERENCE
 from metering.read_error import Instead
 from metering.records import changes_of
 from metering.reference import Reference
@@ -31,7 +31,7 @@ from metering.rules import Rules
 from metering.standing import Offer, Place, Standing, Stood, boundary, inside, intervals, offers, stand, told
 from metering.validation import BIT
 from metering.volumes import apportion, daily_share_wh, litres_of, volume_of_wh
-from metering.wire import canonical
+from metering.wire import canonical, received_us
 
 
 def determine(facts: Sequence[AnyFact], as_of_us: int, rules: Rules) -> Ledger:

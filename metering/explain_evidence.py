@@ -25,11 +25,10 @@ from metering.facts import (
 from metering.gasday import SECOND_US, to_us
 from metering.ledger import AnyRecord, Day, Rejected
 from metering.meters import Meter, in_turn
-from metering.point import received_us
 from metering.read_error import Instead
 from metering.replay import FactsByPoint, Ledger, once
 from metering.rules import Rules
-from metering.wire import canonical, identity
+from metering.wire import canonical, identity, received_us
 
 F = TypeVar("F")
 

@@ -30,9 +30,10 @@ from metering.facts import (
 )
 from metering.gasday import to_datetime, to_us
 from metering.ledger import Change, CheckReadFound, Day, Key, Void
-from metering.point import Point, received_us
+from metering.point import Point
 from metering.replay import Ledger, fold
 from metering.review import effects_of
+from metering.wire import received_us
 
 
 class Step(NamedTuple):

@@ -17,8 +17,8 @@ from metering.facts import BypassUsed
 from metering.gasday import to_datetime, to_us
 from metering.ledger import Day
 from metering.meters import Meter
-from metering.point import received_us
 from metering.volumes import apportion, daily_share_wh, litres_of, volume_of_wh
+from metering.wire import received_us
 
 WEEK = 7
 MILLI = Decimal("0.001")

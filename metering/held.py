@@ -18,6 +18,10 @@ BEGINNING_US = -(2**62)
 WEEK = 7
 
 
+class NeedsHistory(Exception):
+    """The facts reach behind what this point holds: make it anew from all its facts."""
+
+
 class Held:
     """The reference facts, the Days by their ordinal, and the instant as of which they are."""
 

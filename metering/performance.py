@@ -18,11 +18,10 @@ from typing import Literal, NamedTuple, TypeAlias
 from metering.facts import AnyFact, CalorificValue, Excluded, Provided, ReadErrorNotice, Registered, meter_point_of
 from metering.gasday import GasDays, to_us
 from metering.ledger import AnyRecord, Day, Performance
-from metering.point import received_us
 from metering.replay import FactsByPoint, once, point_ledger
 from metering.review import effects_of
 from metering.rules import Rules, Standard
-from metering.wire import canonical
+from metering.wire import canonical, received_us
 
 Exclusion = Literal["telemetry", "not_operational", "force_majeure", "no_access", "reed_switch"]
 EXCLUSIONS: tuple[Exclusion, ...] = ("telemetry", "not_operational", "force_majeure", "no_access", "reed_switch")

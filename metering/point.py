@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import groupby
 
 from metering.assess import assess, determine_around, extend
-from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, WITHDRAWN, Belief, Book
+from metering.book import ACTUAL, ASSUMED, DEEMED, OPEN, Belief, Book
 from metering.facts import (
     AnyFact,
     BypassUsed,
@@ -29,23 +29,19 @@ from metering.facts import (
     Withdrawn,
 )
 from metering.gasday import GasDays, to_us
-from metering.held import WEEK, Held
+from metering.held import WEEK, Held, NeedsHistory
 from metering.ledger import Change
-from metering.meters import Meter
 from metering.read_error import Instead
 from metering.records import changes_of
 from metering.reference import ReferenceFact
 from metering.review import CHECKS, ERRORS, effects_of, review
 from metering.rules import Rules
-from metering.standing import Place, Standing, boundary, told
+from metering.standing import Standing
 from metering.volumes import litres_of
-from metering.wire import PackedReadings, canonical, encode_fact, identity, pack_readings, unpack
+from metering.wire import PackedReadings, canonical, encode_fact, identity, pack_readings, received_us, unpack
+from metering.withdrawal import unfix, withdraw
 
 REFERENCE = (Registered, MeterFitted, MeterRemoved, BypassUsed, EquipmentFault)
-
-
-class NeedsHistory(Exception):
-    """The facts reach behind what this point holds: make it anew from all its facts."""
 
 
 class Point(Held):
@@ -60,9 +56,9 @@ class Point(Held):
         self.settled = False  # a Day was closed out, or got its volume, at now_us itself
         self.before: dict[int, Belief] = {}  # what was believed before now_us, of the Days that changed at it
         self.bypassed: set[int] = set()  # the by-passes, by their beginning, that are part of a closed-out Day's volume
+        self.seen: set[bytes] = set()  # reference facts and withdrawals, by their identity
         self._review_due = False
         self._valued: set[int] = set()  # deemed Days with a new calorific value
-        self._seen: set[bytes] = set()
         self._due_us: int | None = None  # what `next_due_us` found
 
     # --- facts in ---------------------------------------------------------------------------------------------------
@@ -95,13 +91,14 @@ class Point(Held):
         return self.apply([unpack(readings, received_at)])
 
     def advance(self, now_us: int) -> list[Change]:
-        """It is that late, and nothing else happened; the records that changed."""
+        """It is that late, and nothing else happened; the records that changed. Raises NeedsHistory as `apply` does."""
         if now_us > self.now_us:
             self._take(now_us, ())
         return self._changes()
 
     def next_due_us(self) -> int | None:
-        """The next instant at which something happens by itself: a Day begins, or is closed out."""
+        """The next instant at which something happens by itself: a Day begins or is closed out, a check read or a read error
+        is due. None where nothing is to come."""
         if self._due_us is None:
             self._due_us = self._next_due_us()
         return self._due_us
@@ -117,6 +114,7 @@ class Point(Held):
         return due if review_us is None else min(due, max(review_us, self.now_us + 1))
 
     def _late(self, facts: Iterator[AnyFact]) -> None:
+        """Facts older than the last one taken: copies and what changes no Day. NeedsHistory for all others."""
         for fact in facts:
             known = isinstance(fact, Readings) and self._known(fact)
             if isinstance(fact, (*REFERENCE, *CHECKS, *ERRORS, CalorificValue, Readings, Withdrawn)) and not known:
@@ -139,7 +137,7 @@ class Point(Held):
         for fact in sorted(facts, key=lambda fact: not isinstance(fact, Withdrawn)):  # of what was received before this instant
             changed |= self._put(fact)
         for day in {fact.gas_day.toordinal() for fact in facts if isinstance(fact, Withdrawn)}:
-            changed |= self._unfix(day) | self._unfix(day + 1)
+            changed |= unfix(self, day) | unfix(self, day + 1)
         rare = any(isinstance(fact, (BypassUsed, Withdrawn, *CHECKS, *ERRORS)) for fact in facts)
         if (changed or self._valued or rare) and self.settled:
             raise NeedsHistory("a Day was closed out, or got its volume, at this very instant")
@@ -182,7 +180,7 @@ class Point(Held):
         elif isinstance(fact, REFERENCE):
             return self._put_reference(fact)
         elif isinstance(fact, Withdrawn):
-            return self._withdraw(fact)
+            return withdraw(self, fact)
         elif isinstance(fact, (*CHECKS, *ERRORS)):
             self._put_review(fact)
         elif isinstance(fact, Provided):
@@ -219,9 +217,9 @@ class Point(Held):
     def _put_reference(self, fact: ReferenceFact) -> set[int]:
         if self.floor is not None:
             raise NeedsHistory(fact)
-        if (digest := identity(fact)) in self._seen:
+        if (digest := identity(fact)) in self.seen:
             return set()
-        self._seen.add(digest)
+        self.seen.add(digest)
         owners = {day: self.owner(day) for day, book in self.books.items() if book.start is not None}
         self.reference.take(fact)
         if isinstance(fact, BypassUsed):
@@ -279,50 +277,6 @@ class Point(Held):
             before.places[(*was, at_us)] = book.start
         owner = self.owner(day)
         book.start = None if owner is None else before.places.pop((*owner, at_us), None)
-
-    def _withdraw(self, fact: Withdrawn) -> set[int]:
-        """Take back the pieces of a meter's Day that were received before; the Days whose batch must be judged again."""
-        if self.floor is not None:
-            raise NeedsHistory(fact)
-        day = fact.gas_day.toordinal()
-        book = self.books.get(day)
-        if book is None or (digest := identity(fact)) in self._seen:
-            return set()
-        self._seen.add(digest)
-        known = [(piece, packed) for piece, packed in zip(book.readings(), book.pieces, strict=True)]
-        gone = [piece for piece, _ in known if piece.meter == fact.meter and received_us(piece) < self.now_us]
-        book.withdrawn = tuple(sorted({*book.withdrawn, *(identity(piece) for piece in gone)}))
-        book.pieces = [packed for piece, packed in known if identity(piece) not in book.withdrawn]
-        if not book.pieces:
-            book.ran, book.failed, book.tolerances = 0, 0, ()
-        self.batches.pop(day, None)
-        self.touch(day)
-        return {day}
-
-    def _unfix(self, day: int) -> set[int]:
-        """Where no reading says any more what stands fixed at the Day's start, let it go; the Days closed out on it fail."""
-        changed = set()
-        place = boundary(day, self.days)
-        for meter in self.reference.meters:
-            held = self.standing(meter, place) if meter.reads(place.at_us) else None
-            if held is None or not held.fixed or self._said(meter, place, held):
-                continue
-            closed = [day - 1] * meter.up_to(place.at_us) + [day] * meter.at(place.at_us)
-            self.keep(meter, place, held._replace(fixed=False))
-            for failed in closed:
-                book = self.books.get(failed)
-                if book is not None and book.closed == ACTUAL:
-                    book.closed = WITHDRAWN
-                    self.touch(failed)
-                    changed.add(failed)
-        return changed
-
-    def _said(self, meter: Meter, place: Place, held: Standing) -> bool:
-        """Whether some reading says what stands at a boundary."""
-        batches = (self.batch(place.judged, meter), self.batch(place.judged + 1, meter))
-        readings = [reading for batch in batches for reading in batch.readings()]
-        readings += [offer.reading for offer in told(meter, place, self.days)]
-        return any((reading.at_us, reading.ticks) == held[:2] for reading in readings)
 
     def touch(self, day: int) -> None:
         """Something about the Day changed: its records are due, and its part of the state."""
@@ -456,10 +410,3 @@ class Point(Held):
                 changes += changes_of(self, day)
         touched.clear()
         return changes
-
-
-def received_us(fact: AnyFact) -> int:
-    """When the fact was received. Every fact that reaches the engine says so."""
-    if fact.received_at is None:
-        raise ValueError(f"a fact without received_at: {fact}")
-    return to_us(fact.received_at)

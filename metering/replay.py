@@ -8,12 +8,12 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from metering.facts import AnyFact, CalorificValue, Readings, Registered, meter_point_of
 from metering.gasday import GasDays, to_us
-from metering.held import BEGINNING_US
+from metering.held import BEGINNING_US, NeedsHistory
 from metering.ledger import AnyRecord, Change, Key, Void
-from metering.point import NeedsHistory, Point, received_us
+from metering.point import Point
 from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
-from metering.wire import identity
+from metering.wire import identity, received_us
 
 Ledger = dict[Key, AnyRecord]
 

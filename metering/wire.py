@@ -229,6 +229,13 @@ def decode_fact(packed: bytes, received_at: datetime | None = None) -> AnyFact:
     return entry if received_at is None else msgspec.structs.replace(entry, received_at=received_at)
 
 
+def received_us(fact: AnyFact) -> int:
+    """When the fact was received, in microseconds. ValueError where it does not say so: every fact that the rules see must."""
+    if fact.received_at is None:
+        raise ValueError(f"a fact without received_at: {fact}")
+    return to_us(fact.received_at)
+
+
 def canonical(fact: AnyFact) -> bytes:
     """The bytes by which facts are the same: without `received_at`, `gateway`, `outbox`, `sequence`; however spelled."""
     packed = _pack(fact)

@@ -25,10 +25,10 @@ from metering.facts import (
     meter_point_of,
 )
 from metering.gasday import to_us
-from metering.held import BEGINNING_US
+from metering.held import BEGINNING_US, NeedsHistory
 from metering.ledger import Change
 from metering.messages import DeadLetter
-from metering.point import NeedsHistory, Point
+from metering.point import Point
 from metering.replay import Ledger, difference, latest_us, point_ledger, rebuilt
 from metering.rules import Rules
 from metering.state import prune

@@ -15,9 +15,8 @@ from metering.facts import AnyFact, Excluded, Provided, Readings, Registered
 from metering.gasday import GasDays, to_us
 from metering.ledger import Day, Performance
 from metering.performance import performance
-from metering.point import received_us
 from metering.replay import once, replay
-from metering.wire import canonical
+from metering.wire import canonical, received_us
 from tests.metering.area import rules
 from tests.metering.scenarios import Scenario, as_of
 

@@ -16,10 +16,9 @@ from metering.facts import AnyFact, Registered, Tick
 from metering.gasday import to_us
 from metering.ledger import Key
 from metering.messages import LedgerMessage
-from metering.point import received_us
 from metering.replay import Ledger, replay
 from metering.rules import Rules
-from metering.wire import UnknownVersion, encode_frame
+from metering.wire import UnknownVersion, encode_frame, received_us
 from storage.fact_store import FactStore, MemoryFactStore
 from stream.embedded import EmbeddedJob, Frame
 from stream.marks import is_point
