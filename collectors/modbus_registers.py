@@ -16,7 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from collectors.modbus_maps import WORDS, Archive, Instant, IntervalSetting, Number, RegisterMap, StatusWord, WordOrder
-from metering.facts import FIRST_YEAR, INTEGER_MAX, INTERVAL_S_MAX, YEAR_AFTER, Status
+from metering.facts import Status
+from metering.limits import FIRST_YEAR, INTEGER_MAX, INTERVAL_S_MAX, YEAR_AFTER
 
 FORMAT = {
     "u16": "H", "u32": "I", "u64": "Q", "bcd32": "I", "bcd64": "Q", "f32": "I", "f64": "Q", "unix_u32": "I",

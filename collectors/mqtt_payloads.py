@@ -13,8 +13,9 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import Meta
 
-from metering.facts import INTERVAL_S_MAX, Alarm, Readings, Status
+from metering.facts import Alarm, Readings, Status
 from metering.gasday import GasDays, to_datetime, to_us
+from metering.limits import INTERVAL_S_MAX
 
 READINGS_MAX = 10_000
 PAYLOAD_BYTES_MAX = 128 * 1024

@@ -22,7 +22,7 @@ from collectors.outbox_cap import Cap
 from dailyread.meters import MeterConfig, PushingMeterConfig, Seconds, is_line, together
 from dailyread.settings import ConfigError, Secret, Table, environment, load, read_toml, settings
 from dailyread.tls import client_context
-from metering.facts import Name
+from metering.limits import Name
 from metering.rules import load as load_rules
 
 RESERVED_GATEWAYS = ("broadcast", "submit", "provide")

@@ -17,7 +17,7 @@ from collectors.dlms_maps import dlms_map, server_address
 from collectors.modbus_maps import register_map
 from collectors.profile_maps import profile_map
 from dailyread.settings import NameOrFile, Table
-from metering.facts import Name
+from metering.limits import Name
 
 Seconds = Annotated[float, Meta(gt=0)]
 Mistakes = Iterator[tuple[str, str]]

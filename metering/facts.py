@@ -18,21 +18,24 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-Instant: TypeAlias = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset")]
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
-Digits: TypeAlias = Annotated[int, Meta(ge=1, le=18)]
+from metering.limits import (
+    INTEGER_MAX,
+    INTERVAL_S_MAX,
+    SPAN_S_MAX,
+    Count,
+    Digits,
+    Instant,
+    Name,
+    check_gas_day,
+    check_instant,
+    check_not_negative,
+    check_number,
+    check_order,
+    check_positive,
+    fits,
+)
+
 Status = Literal["clock_invalid", "tamper", "battery_low", "reed_switch", "bypass_open"]
-
-
-FIRST_GAS_DAY, LAST_GAS_DAY = date(1970, 1, 1), date(2199, 12, 31)
-FIRST_YEAR, YEAR_AFTER = 1970, 2200
-INTERVAL_S_MAX = 31 * 86_400
-SPAN_S_MAX = (date(YEAR_AFTER, 1, 1) - date(FIRST_YEAR, 1, 1)).days * 86_400
-NUMBER_MIN, NUMBER_MAX = -12, 15  # powers of ten between which a number other than 0 is
-NUMBER_DIGITS_MAX = 28  # as many as a Decimal keeps
-INTEGER_MAX = 2**62  # so that two of them, and their difference, fit into 64 bits
-
-Count: TypeAlias = Annotated[int, Meta(ge=0, lt=INTEGER_MAX)]
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="fact", omit_defaults=True):
@@ -49,8 +52,8 @@ class CalorificValue(Fact, tag="calorific_value", frozen=True, kw_only=True):
     mj_per_m3: Decimal
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
-        _positive("mj_per_m3", self.mj_per_m3)
+        check_gas_day(self.gas_day)
+        check_positive("mj_per_m3", self.mj_per_m3)
 
 
 class Registered(Fact, tag="registered", frozen=True, kw_only=True):
@@ -66,8 +69,8 @@ class Registered(Fact, tag="registered", frozen=True, kw_only=True):
     operational_notice: date | None = None
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
-        _not_negative("annual_quantity_kwh", self.annual_quantity_kwh)
+        check_gas_day(self.gas_day)
+        check_not_negative("annual_quantity_kwh", self.annual_quantity_kwh)
         if len(set(self.users)) < len(self.users):
             raise ValueError(f"users: found {', '.join(self.users)}; allowed: each User once")
 
@@ -91,13 +94,13 @@ class MeterFitted(Fact, tag="meter_fitted", frozen=True, kw_only=True):
     unconverted_m3_per_tick: Decimal | None = None
 
     def __post_init__(self) -> None:
-        _an_instant("at", self.at)
-        _positive("m3_per_tick", self.m3_per_tick)
-        _positive("q_max_m3_per_h", self.q_max_m3_per_h)
+        check_instant("at", self.at)
+        check_positive("m3_per_tick", self.m3_per_tick)
+        check_positive("q_max_m3_per_h", self.q_max_m3_per_h)
         if self.conversion_factor is not None:
-            _positive("conversion_factor", self.conversion_factor)
+            check_positive("conversion_factor", self.conversion_factor)
         if self.unconverted_m3_per_tick is not None:
-            _positive("unconverted_m3_per_tick", self.unconverted_m3_per_tick)
+            check_positive("unconverted_m3_per_tick", self.unconverted_m3_per_tick)
         if self.index >= 10**self.digits:
             raise ValueError(f"index: {self.index} has more than {self.digits} digits")
 
@@ -112,7 +115,7 @@ class ReferenceIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         if self.m3_per_tick is not None:
-            _positive("m3_per_tick", self.m3_per_tick)
+            check_positive("m3_per_tick", self.m3_per_tick)
 
 
 class Readings(Fact, tag="readings", frozen=True, kw_only=True):
@@ -140,7 +143,7 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
     source: Literal["dre", "on_site"] = "dre"
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
+        check_gas_day(self.gas_day)
         self._check_columns()
         self._check_values()
 
@@ -158,20 +161,20 @@ class Readings(Fact, tag="readings", frozen=True, kw_only=True):
 
     def _check_values(self) -> None:
         for at in self.at or ():
-            _an_instant("at", at)
+            check_instant("at", at)
         if self.first_at is not None:
-            _an_instant("first_at", self.first_at)
+            check_instant("first_at", self.first_at)
             if (self.interval_s or 0) * (len(self.index) - 1) > SPAN_S_MAX:
                 raise ValueError(f"interval_s: {len(self.index)} readings every {self.interval_s} s reach past the year 2199")
         for volume in self.interval_m3 or ():
             if volume is not None:
-                _number("interval_m3", volume)
+                check_number("interval_m3", volume)
         if self.clock_offset_s is not None and not math.isfinite(self.clock_offset_s):
             raise ValueError(f"clock_offset_s: {self.clock_offset_s} is not a number")
         for field in ("index", "unconverted"):
             values = getattr(self, field)
             if values is not None and not all(type(value) is int and -INTEGER_MAX < value < INTEGER_MAX for value in values):
-                fitting = tuple(value if _fits(value) else str(value) for value in values)
+                fitting = tuple(value if fits(value) else str(value) for value in values)
                 msgspec.structs.force_setattr(self, field, fitting)  # no register is so long
 
     def instants(self) -> Iterator[datetime]:
@@ -193,7 +196,7 @@ class IndexTold(Fact, frozen=True, kw_only=True):
     index: Count
 
     def __post_init__(self) -> None:
-        _an_instant("at", self.at)
+        check_instant("at", self.at)
 
 
 class MeterRemoved(IndexTold, tag="meter_removed", frozen=True, kw_only=True):
@@ -219,10 +222,10 @@ class BypassUsed(Fact, tag="bypass_used", frozen=True, kw_only=True):
     estimated_m3: Decimal
 
     def __post_init__(self) -> None:
-        _an_instant("at", self.at)
-        _an_instant("until", self.until)
-        _in_order("until", self.at, self.until)
-        _not_negative("estimated_m3", self.estimated_m3)
+        check_instant("at", self.at)
+        check_instant("until", self.until)
+        check_order("until", self.at, self.until)
+        check_not_negative("estimated_m3", self.estimated_m3)
 
 
 class EquipmentFault(Fact, tag="equipment_fault", frozen=True, kw_only=True):
@@ -235,10 +238,10 @@ class EquipmentFault(Fact, tag="equipment_fault", frozen=True, kw_only=True):
     until: Instant | None = None
 
     def __post_init__(self) -> None:
-        _an_instant("from", self.from_)
+        check_instant("from", self.from_)
         if self.until is not None:
-            _an_instant("until", self.until)
-            _in_order("until", self.from_, self.until)
+            check_instant("until", self.until)
+            check_order("until", self.from_, self.until)
 
 
 class OfDay(Fact, frozen=True, kw_only=True):
@@ -248,7 +251,7 @@ class OfDay(Fact, frozen=True, kw_only=True):
     gas_day: date
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.gas_day)
+        check_gas_day(self.gas_day)
 
 
 class Inspection(OfDay, tag="inspection", frozen=True, kw_only=True):
@@ -263,9 +266,9 @@ class Inspection(OfDay, tag="inspection", frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _an_instant("at", self.at)
+        check_instant("at", self.at)
         if self.volume_estimate_m3 is not None:
-            _not_negative("volume_estimate_m3", self.volume_estimate_m3)
+            check_not_negative("volume_estimate_m3", self.volume_estimate_m3)
 
 
 class ReadErrorNotice(OfDay, tag="read_error_notice", frozen=True, kw_only=True):
@@ -276,7 +279,7 @@ class ReadErrorNotice(OfDay, tag="read_error_notice", frozen=True, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _not_negative("volume_estimate_m3", self.volume_estimate_m3)
+        check_not_negative("volume_estimate_m3", self.volume_estimate_m3)
 
 
 class EstimateAccepted(OfDay, tag="estimate_accepted", frozen=True, kw_only=True):
@@ -299,7 +302,7 @@ class ExpertDetermination(OfDay, tag="expert_determination", frozen=True, kw_onl
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _not_negative("volume_m3", self.volume_m3)
+        check_not_negative("volume_m3", self.volume_m3)
 
 
 class AdjustmentAgreed(OfDay, tag="adjustment_agreed", frozen=True, kw_only=True):
@@ -309,7 +312,7 @@ class AdjustmentAgreed(OfDay, tag="adjustment_agreed", frozen=True, kw_only=True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _not_negative("volume_m3", self.volume_m3)
+        check_not_negative("volume_m3", self.volume_m3)
 
 
 class Withdrawn(OfDay, tag="withdrawn", frozen=True, kw_only=True):
@@ -330,9 +333,9 @@ class Excluded(Fact, tag="excluded", frozen=True, kw_only=True):
     until: date | None = None
 
     def __post_init__(self) -> None:
-        _a_gas_day(self.from_, "from")
+        check_gas_day(self.from_, "from")
         if self.until is not None:
-            _a_gas_day(self.until, "until")
+            check_gas_day(self.until, "until")
             if self.until < self.from_:
                 raise ValueError(f"until: {self.until} is before `from`, {self.from_}")
 
@@ -362,7 +365,7 @@ class Alarm(Fact, tag="alarm", frozen=True, kw_only=True):
     detail: str = ""
 
     def __post_init__(self) -> None:
-        _an_instant("at", self.at)
+        check_instant("at", self.at)
 
 
 class PollFailed(Fact, tag="poll_failed", frozen=True, kw_only=True):
@@ -424,52 +427,3 @@ FACT_TYPES: tuple[type[Fact], ...] = (
 def meter_point_of(fact: object) -> str | None:
     """The Supply Meter Point that a fact (packed or not) is about; None for what concerns many or none."""
     return getattr(fact, "meter_point", None)
-
-
-def _a_gas_day(day: date, field: str = "gas_day") -> None:
-    if not FIRST_GAS_DAY <= day <= LAST_GAS_DAY:
-        raise ValueError(f"{field}: {day} is not between {FIRST_GAS_DAY} and {LAST_GAS_DAY}")
-
-
-def _an_instant(field: str, at: datetime) -> None:
-    if not FIRST_YEAR <= at.year < YEAR_AFTER:
-        raise ValueError(f"{field}: {at.isoformat()} is not in the years {FIRST_YEAR} to {YEAR_AFTER - 1}")
-
-
-def _number(field: str, value: Decimal) -> None:
-    """A number that is one, and of a size that exact arithmetic can bear: an exponent of a billion is an attack."""
-    if not value.is_finite():
-        raise ValueError(f"{field}: {value} is not a number")
-    digits, exponent = len(value.as_tuple().digits), value.adjusted()
-    if value and not (NUMBER_MIN <= exponent <= NUMBER_MAX and digits <= NUMBER_DIGITS_MAX):
-        raise ValueError(
-            f"{field}: {value} is not between 1E{NUMBER_MIN} and 1E{NUMBER_MAX + 1}, with at most {NUMBER_DIGITS_MAX} digits"
-        )
-
-
-def _positive(field: str, value: Decimal) -> None:
-    _number(field, value)
-    if value <= 0:
-        raise ValueError(f"{field}: {value} is not a number above 0")
-
-
-def _not_negative(field: str, value: Decimal) -> None:
-    _number(field, value)
-    if value < 0:
-        raise ValueError(f"{field}: {value} is not a number of 0 or more")
-
-
-def _in_order(field: str, first: datetime, last: datetime) -> None:
-    if last < first:
-        raise ValueError(f"{field}: {last.isoformat()} is before {first.isoformat()}, where it begins")
-
-
-def _fits(value: Any) -> bool:
-    """Whether an entry of `index` can travel: its integers within 62 bits."""
-    if type(value) is int:
-        return -INTEGER_MAX < value < INTEGER_MAX
-    if isinstance(value, (list, tuple)):
-        return all(map(_fits, value))
-    if isinstance(value, dict):
-        return all(map(_fits, value.values()))
-    return True

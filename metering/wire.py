@@ -18,8 +18,6 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from metering.facts import (
-    FIRST_GAS_DAY,
-    LAST_GAS_DAY,
     AdjustmentAgreed,
     Alarm,
     AnyFact,
@@ -49,6 +47,7 @@ from metering.facts import (
     Withdrawn,
 )
 from metering.gasday import SECOND_US, to_datetime, to_us
+from metering.limits import FIRST_GAS_DAY, LAST_GAS_DAY
 
 VERSION = 1
 FRAME_BYTES_MAX = 256 * 1024

@@ -19,8 +19,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from metering.facts import AnyFact, CalorificValue, Digits, MeterFitted, Name, Registered
+from metering.facts import AnyFact, CalorificValue, MeterFitted, Registered
 from metering.gasday import GasDays, to_datetime
+from metering.limits import Digits, Name
 from simulators.consumption import MICRO, PROFILES, Consumption
 from simulators.faults import AnyFault, Instant
 from simulators.meter import Register, SimulatedMeter

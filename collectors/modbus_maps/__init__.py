@@ -17,7 +17,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from metering.facts import Digits, Status
+from metering.facts import Status
+from metering.limits import Digits
 
 Address = Annotated[int, Meta(ge=0, le=65535)]
 Table = Literal["holding", "input"]

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from metering.facts import (
     FACT_TYPES,
-    FIRST_GAS_DAY,
-    LAST_GAS_DAY,
     AnyFact,
     BypassUsed,
     EquipmentFault,
@@ -18,6 +16,7 @@ from metering.facts import (
     Readings,
     Tick,
 )
+from metering.limits import FIRST_GAS_DAY, LAST_GAS_DAY
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 INSTANTS = st.integers(0, (LAST - FIRST) // timedelta(microseconds=1)).map(lambda us: FIRST + timedelta(microseconds=us))

@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 
 from metering.facts import (
     FACT_TYPES,
-    FIRST_GAS_DAY,
-    LAST_GAS_DAY,
     AnyFact,
     CalorificValue,
     GatewayStatus,
@@ -28,6 +26,7 @@ from metering.facts import (
     Tick,
     meter_point_of,
 )
+from metering.limits import FIRST_GAS_DAY, LAST_GAS_DAY
 from metering.wire import decode_fact, encode_fact
 from storage.fact_store import FactStore, MemoryFactStore, OffsetGap, SqliteFactStore, fact_store_path
 from storage.sqlite import StoreError
