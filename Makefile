@@ -55,7 +55,10 @@ bench: services
 	$(PY) -m benchmarks.engine
 	$(PY) -m benchmarks.engine --compiled
 	$(PY) -m benchmarks.collector
+	$(PY) -m benchmarks.lines share
+	$(PY) -m benchmarks.lines isolation
 	$(PY) -m benchmarks.replay --stages
+	$(PY) -m tests.integration.services with $(PY) -m benchmarks.publishing
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.influx_writer
 
 schema: $(VENV)/dev.stamp
