@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from collectors.modbus_describe import Describer
-from collectors.modbus_frames import LineError, NothingCame
+from collectors.modbus_frames import ILLEGAL_ADDRESS, LineError, NothingCame, Refused
 from collectors.modbus_line import ModbusLine
 from collectors.modbus_maps import WORDS, RegisterMap
 from collectors.modbus_registers import (
@@ -122,7 +122,7 @@ class ModbusMeter:
             self.line.close()
 
     async def _read_day(self, start_s: int, end_s: int, now: Callable[[], datetime]) -> Answer:
-        answers = await self._answers(header_spans(self.map))
+        answers = await self._header()
         asked_at = now()
         apart = self.map.interval is not None and self.map.table != "holding"
         header = header_of(answers, self.map, await self._interval_words() if apart else None)
@@ -134,6 +134,14 @@ class ModbusMeter:
             (oldest,) = await self._aged(header, header.stored - 1, header.stored - 1)
             log_from = datetime.fromtimestamp(oldest.at_s, UTC)
         return Answer(readings, log_from)
+
+    async def _header(self) -> list[Words]:
+        try:
+            return await self._answers(header_spans(self.map))
+        except Refused as error:  # a status that cannot be read spoils no Day
+            if error.code != ILLEGAL_ADDRESS:
+                raise
+            return await self._answers(header_spans(self.map, with_status=False))
 
     async def _clock(self, now: Callable[[], datetime]) -> tuple[int, float, datetime]:
         """What the meter's clock shows, its offset, and when that was."""

@@ -19,6 +19,7 @@ EXCEPTIONS = {
     1: "illegal function", 2: "illegal data address", 3: "illegal data value", 4: "device failure", 5: "acknowledge",
     6: "device busy", 8: "memory parity error", 10: "gateway path unavailable", 11: "gateway target did not respond",
 }  # fmt: skip
+ILLEGAL_ADDRESS = 2
 OCTETS_MAX = 8 * 260  # that may come in before an answer is there
 
 
@@ -31,7 +32,11 @@ class NothingCame(LineError):
 
 
 class Refused(LineError):
-    """A proper exception answer: the meter heard the question, and says no."""
+    """A proper exception answer: the meter heard the question, and says no. `code`: of EXCEPTIONS."""
+
+    def __init__(self, said: str, code: int) -> None:
+        super().__init__(said)
+        self.code = code
 
 
 class Garbled(LineError):
@@ -106,7 +111,8 @@ class Question:
     def _check(self, body: bytes) -> None:
         """Raise LineError where a whole frame of ours (from its function code on, without check sum) is not what was asked."""
         if body[0] == self.function | 0x80:
-            raise Refused(f"exception answer {body[1]} ({EXCEPTIONS.get(body[1], 'unknown')}) for register {self.first}")
+            said = f"exception answer {body[1]} ({EXCEPTIONS.get(body[1], 'unknown')}) for register {self.first}"
+            raise Refused(said, body[1])
         if body[0] != self.function:
             raise LineError(f"answer of function {body[0] & 0x7F}, asked was {self.function}")
         if self.function in READS and body[1] != 2 * self.count:

@@ -91,15 +91,16 @@ class Words:
         return int.from_bytes(self.bytes_at(address, words), "big")
 
 
-def header_spans(map_: RegisterMap) -> list[Span]:
+def header_spans(map_: RegisterMap, with_status: bool = True) -> list[Span]:
     """The requests for clock, status and the archive's state (and the interval, where it is in the same table), as few as the
-    map allows."""
+    map allows. Without the status: nor over its register."""
     archive = map_.archive
     parts: tuple[Number | Instant | StatusWord | IntervalSetting | None, ...] = (
-        map_.clock, map_.status, archive.newest, archive.stored, archive.newest_at,
+        map_.clock, map_.status if with_status else None, archive.newest, archive.stored, archive.newest_at,
         map_.interval if map_.table == "holding" else None,
     )  # fmt: skip
-    return merged([Span(part.address, WORDS[part.type]) for part in parts if part], map_.max_count, map_.max_gap)
+    spans = [Span(part.address, WORDS[part.type]) for part in parts if part]
+    return merged(spans, map_.max_count, map_.max_gap if with_status else 0)
 
 
 def merged(spans: Iterable[Span], max_count: int, max_gap: int) -> list[Span]:
@@ -143,12 +144,18 @@ def header_of(answers: Sequence[Words], map_: RegisterMap, interval: Words | Non
         interval_s = interval_of(interval or _holding(answers, setting.address), setting)
     return Header(
         clock_s=instant_s(_holding(answers, map_.clock.address), map_.clock),
-        status=Flags(map_.status).names(_holding(answers, map_.status.address).unsigned(map_.status.address, 1)),
+        status=_status(answers, map_.status),
         newest=newest,
         stored=stored,
         newest_at_s=instant_s(_holding(answers, archive.newest_at.address), archive.newest_at) if stored else None,
         interval_s=interval_s,
     )
+
+
+def _status(answers: Sequence[Words], status: StatusWord) -> tuple[Status, ...]:
+    """What the status word says; nothing where it was not read."""
+    words = next((words for words in answers if words.first <= status.address < words.first + words.count), None)
+    return () if words is None else Flags(status).names(words.unsigned(status.address, 1))
 
 
 def interval_of(words: Words, setting: IntervalSetting) -> int:

@@ -83,6 +83,26 @@ def test_alarms_of_one_meter_spoil_no_day_and_end_in_the_metrics_with_their_caus
     assert shown["alarms_total"] == 4
 
 
+class NoStatus(ModbusServer):
+    """Its register of the status cannot be read."""
+
+    def answer(self, unit: int, function: int, data: bytes) -> bytes | None:
+        first, count = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
+        address = self.map.status.address
+        return bytes((function | 0x80, 2)) if first <= address < first + count else super().answer(unit, function, data)
+
+
+def test_a_status_that_cannot_be_read_spoils_no_day(outbox: Outbox) -> None:
+    async def replace(service: Service) -> None:
+        server = NoStatus({1: service.meters["site-1"]}, register_map("hourly_log"), service._now)
+        (settings,) = service.settings
+        service.settings[:] = [msgspec.structs.replace(settings, address=f"tcp://127.0.0.1:{await server.listen()}")]
+
+    gateway = virtually([site(1)], outbox, hours=24 * 2 + 2, work=replace)
+    assert [day for day, _ in days_read(outbox, "MP1")] == [23, 24]
+    assert gateway.counters.failed == 0
+
+
 # Clocks.
 
 
