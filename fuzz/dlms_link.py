@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collectors.dlms_base import NeedData, RemoteError
+from collectors.dlms_describe import described
 from collectors.dlms_hdlc import Address, Frame, FrameReader
 from collectors.dlms_link import HdlcLink, WrapperLink, WrapperReader, wrapped
 
@@ -32,6 +33,7 @@ def decode(data: bytes) -> None:
     if len(data) < 3:
         return
     kind, size, said = data[0] % 5, 1 + data[1], data[2:]
+    described(said, "wrapper" if kind > 2 else "hdlc", is_ours=bool(size % 2))  # in words, for who sets a meter up
     if kind == 0:
         reader = FrameReader()
         for frame in _drained(reader.receive_data, reader.next_frame, said, size):
