@@ -63,7 +63,7 @@ class ServedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class ServedPolling(msgspec.Struct, frozen=True, kw_only=True):
     """When a gateway polls in virtual time: few retries, because each costs real time; time-outs are real."""
 
-    timeout_s: float = 2.0
+    timeout_s: float = 1.0
     retry_first_s: float = 3600.0
     retry_max_s: float = 10800.0
     backfill_days: int = 40
