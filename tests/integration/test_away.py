@@ -112,8 +112,8 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
 
     said = [re.sub(r"^\S+ \S+ ", "", line) for line in collect.output().splitlines()]
     assert sorted(said[:3]) == [
-        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer: no connection",
-        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer: no connection",
+        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer: no connection: Connection refused",
+        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer: no connection: Connection refused",
         f"WARNING collectors.gateway: UNPLUGGED: meter M-3 at serial:{tmp_path}/ttyUSB0 does not answer:"
         f" line {tmp_path}/ttyUSB0: No such file or directory",
     ]
