@@ -42,11 +42,12 @@ from collectors.outbox_cap import (
     give_up_old,
     held_bytes,
     record,
+    stored_fact,
 )
 from collectors.outbox_file import DISK_FULL, OutboxError, OutboxFull, connect, explained, hold, is_damage
 from metering.facts import AnyFact, Readings, meter_point_of
 from metering.gasday import GasDays, to_datetime, to_us
-from metering.wire import FRAME_BYTES_MAX, decode_fact, encode_fact
+from metering.wire import FRAME_BYTES_MAX, encode_fact
 
 __all__ = ["FACT_BYTES_MAX", "Backlog", "Cap", "GivenUpSoFar", "Outbox", "OutboxError", "OutboxFull", "StoredFact", "Told"]
 
@@ -105,7 +106,7 @@ class Outbox:
         self._listeners: list[Callable[[], None]] = []
         self._reserve = path.with_name(path.name + ".reserve")
         self._age_checked_us: int | None = None
-        self._gives_up = False
+        self._gives_up = self._is_to_be_made = False
         self._held = hold(path.with_name(path.name + ".lock"))
         try:
             self._db = self._open()
@@ -147,7 +148,7 @@ class Outbox:
         query = "SELECT id, committed_us, packed FROM facts WHERE id > ? ORDER BY id LIMIT ?"
         with self._reading() as db:
             rows = db.execute(query, (after, limit)).fetchall()
-        return [StoredFact(number, to_datetime(us), decode_fact(packed), len(packed)) for number, us, packed in rows]
+            return [StoredFact(number, to_datetime(us), stored_fact(packed), len(packed)) for number, us, packed in rows]
 
     def acknowledge(self, ids: Iterable[int]) -> None:
         """These facts are in Kafka: they leave the outbox, on a full disk too."""
@@ -324,13 +325,23 @@ class Outbox:
     def _replace(self, reason: str) -> None:
         """The file turned out to be corrupt: a new one in its place. Its ids begin where the old one's ended, or an
         acknowledgement of what was in the old one could take away what is in the new one."""
+        self._is_to_be_made = True
         with suppress(sqlite3.Error):
             self._db.close()
         self._set_aside(reason)
+        self._make_anew()
+
+    def _make_anew(self) -> None:
+        """OutboxError where the disk refuses: then it is made at the next use."""
         last = self._last_id
         self._db = self._open()
-        self._db.execute("INSERT INTO sqlite_sequence VALUES ('facts', ?)", (last,))
+        try:
+            self._db.execute("INSERT INTO sqlite_sequence VALUES ('facts', ?)", (last,))
+        except sqlite3.Error as error:
+            self._db.close()
+            raise explained(error, self.path) from error
         self.id = self._read_id()
+        self._is_to_be_made = False
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -349,6 +360,8 @@ class Outbox:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            if self._is_to_be_made:
+                self._make_anew()
             try:
                 yield self._db
             except sqlite3.Error as error:

@@ -20,7 +20,7 @@ import msgspec
 
 from metering.facts import AnyFact, GatewayStatus, GivenUp, PollFailed, Readings
 from metering.gasday import SECOND_US, GasDays, to_us
-from metering.wire import decode_fact, encode_fact
+from metering.wire import NOT_A_FACT, decode_fact, encode_fact
 
 REPORT, INTERVAL, BOUNDARY, STAYS, LOSS = range(5)  # in this order facts go; the last two never do
 HOUR_US = 3600 * SECOND_US
@@ -62,6 +62,16 @@ class Loss:
 
 class CannotGiveUp(Exception):
     """The cap is reached, and nothing is left that may go."""
+
+
+def stored_fact(packed: bytes) -> AnyFact:
+    """A fact of the file. sqlite3.DatabaseError, of a damaged file, where it is none: SQLite does not look into values."""
+    try:
+        return decode_fact(packed)
+    except NOT_A_FACT as error:
+        damaged = sqlite3.DatabaseError(f"what waits is no fact: {error}")
+        damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damaged from error
 
 
 def class_of(fact: AnyFact, days: GasDays, committed_us: int) -> tuple[int, int]:
@@ -136,7 +146,7 @@ def held_bytes(db: sqlite3.Connection) -> int:
 
 def _take(db: sqlite3.Connection, days: GasDays, loss: Loss, number: int, goes: int, packed: bytes) -> None:
     """One fact goes, or what of it goes first. Its id stays: it may be on its way, and its acknowledgement is as good."""
-    fact = decode_fact(packed)
+    fact = stored_fact(packed)
     if not isinstance(fact, Readings):
         loss.reports += 1
         db.execute("DELETE FROM facts WHERE id = ?", (number,))

@@ -19,7 +19,7 @@ from collectors.modbus import ModbusMeter
 from collectors.modbus_line import BAUD, ModbusLine, modbus_line
 from collectors.modbus_maps import register_map
 from collectors.reader import Answer, MeterSettings, Reader, Unanswered
-from collectors.reading import DayReadings, PollError
+from collectors.reading import DayReadings, PollError, as_reason
 from collectors.schedule import Outcome
 from metering.facts import PollFailed, Readings
 from metering.gasday import GasDays, to_datetime
@@ -102,7 +102,7 @@ def _failed(meter: MeterSettings, day: int, cause: str, attempts: int) -> Polled
         meter_point=meter.meter_point,
         meter=meter.meter,
         gas_day=date.fromordinal(day),
-        reason=cause,
+        reason=as_reason(cause),
         attempts=attempts,
     )
     return Polled(Outcome.SILENT, fact, 0)

@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from metering.facts import ReferenceIndex, Status
 
+REASON_CHARACTERS_MAX = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayReadings:
@@ -35,6 +37,12 @@ class DayReadings:
     def has_boundaries(self) -> bool:
         """Whether the first and the last reading are there, which the Day's volume rests on."""
         return bool(self.index) and self.index[0] is not None and self.index[-1] is not None
+
+
+def as_reason(cause: str) -> str:
+    """A cause as a fact gives it: as much of it as a person reads, for some of it may be what a meter said, at any length."""
+    whole = cause.encode("utf-8", "replace").decode()
+    return whole if len(whole) <= REASON_CHARACTERS_MAX else whole[:REASON_CHARACTERS_MAX] + "..."
 
 
 class PollError(Exception):
