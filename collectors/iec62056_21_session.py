@@ -47,6 +47,7 @@ from collectors.reading import PollError
 from collectors.serial_port import CharacterLine
 
 ANSWER_CHARACTERS_MAX = 1024 * 1024
+HEARD_OCTETS_MAX = 0x10000  # of one message, in one frame of the trace
 READOUT_TIMES = 3  # as long as another exchange may take: all that the meter has, at 300 Bd perhaps
 _H = TypeVar("_H", bound=Heard)
 _T = TypeVar("_T")
@@ -319,6 +320,9 @@ class Session:
                 if not data:
                     return None
                 octets += data
+                if len(octets) > HEARD_OCTETS_MAX:  # somebody babbles
+                    self._line.trace.heard(self._without_echo(octets))
+                    octets = b""
                 self._client.receive_data(data)
         finally:  # in one frame, however the characters trickled in
             self._line.trace.heard(self._without_echo(octets))
