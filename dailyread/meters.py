@@ -108,6 +108,9 @@ def together(meters: Sequence[MeterConfig], others: Sequence[Named] = ()) -> Mis
     yield from _of_one_line(
         [None if meter.protocol == "iec62056_21" else meter for meter in meters], "baud", lambda meter: meter.baud
     )
+    yield from _of_one_line(
+        [meter if meter.protocol == "modbus" else None for meter in meters], "timeout_s", lambda meter: meter.timeout_s
+    )
 
 
 def told(meter: MeterConfig) -> str:

@@ -26,7 +26,8 @@ from collectors.orders import Order, OrderDesk, place
 from collectors.outbox import Outbox, OutboxError
 from collectors.publisher import Publisher
 from dailyread.arguments import gas_day
-from dailyread.config import GatewayConfig, KafkaConfig, MqttConfig, add_config_argument, config_or_exit, host_and_port
+from dailyread.config import GatewayConfig, KafkaConfig, MqttConfig, add_config_argument, config_or_exit
+from dailyread.config_checks import host_and_port
 from dailyread.kafka import producer
 from dailyread.metrics_page import add_metrics_argument, serve_metrics
 from dailyread.sdnotify import Notifier
