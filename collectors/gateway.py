@@ -79,8 +79,8 @@ def no_evidence(_meter: str, _gas_day: date, _frames: Sequence[Frame]) -> None:
 
 @dataclass
 class _Meter:
-    """One meter at work. `sent` holds how many readings of a partial Day are stored already; `reload`: what is settled is to
-    be read from the outbox. `told`: its alarms; `newest_read`: the newest Day of which there was an answer."""
+    """One meter at work. `sent` says which readings of a partial Day were stored last; `reload`: what is settled is to be
+    read from the outbox. `told`: its alarms; `newest_read`: the newest Day of which there was an answer."""
 
     settings: MeterSettings
     reader: Reader
@@ -243,7 +243,8 @@ class Gateway:
             state = asked_within(meter.state, now_us)
         else:
             state = after(meter.state, day, polled.outcome, now_us, self._days, meter.policy)
-        is_new = polled.outcome is Outcome.SILENT or polled.readings > meter.sent.get(day, 0)
+        which = _which(polled)
+        is_new = polled.outcome is Outcome.SILENT or (which is not None and which != meter.sent.get(day))
         days = sorted(state.settled - meter.state.settled)
         if polled.outcome is Outcome.PARTIAL and not self.counters.clock_synchronised:
             days = []  # is its close-out past? By a clock that is months ahead it is, of Days that are still to come
@@ -253,7 +254,8 @@ class Gateway:
         if is_new or done or told:
             await self._store.put(ToStore([*([polled.fact] if is_new else []), *alarms.facts], done, told))
         meter.state, meter.told = state, alarms.told
-        meter.sent[day] = max(polled.readings, meter.sent.get(day, 0))
+        if which is not None:
+            meter.sent[day] = which
         for settled in meter.sent.keys() & state.settled:
             del meter.sent[settled]
         self._report(meter, day, polled)
@@ -366,6 +368,13 @@ def _whole_intervals_us(now_us: int, day: int, interval_s: int, days: GasDays) -
     """Up to when readings of a Day can be had: its end, or while it has not ended the last whole interval."""
     start_us, end_us = days.start_us(day), days.end_us(day)
     return min(end_us, now_us - (now_us - start_us) % (interval_s * SECOND_US))
+
+
+def _which(polled: Polled) -> int | None:
+    """By which readings are known again; None where there are none. A count is not enough: a meter without a log has one at a
+    time, each time another."""
+    fact = polled.fact
+    return hash((fact.at, fact.first_at, fact.index)) if isinstance(fact, Readings) and polled.readings else None
 
 
 def _keep(points: set[str], point: str, holds: bool) -> None:

@@ -16,14 +16,18 @@ from collectors import gateway as gateway_module
 from collectors import outbox as outbox_module
 from collectors.gateway import Evidence, Gateway, no_evidence
 from collectors.outbox import Outbox, OutboxFull
-from collectors.schedule import MeterState
+from collectors.poll import Polled, to_fact
+from collectors.reading import DayReadings
+from collectors.schedule import MeterState, Outcome
 from collectors.trace import Frame
+from metering.facts import Readings
 from simulators.clock import SteppedClock
-from simulators.serve import serve
-from tests.collectors.virtual import DAY, DAYS, FIRST, START, days_read, site
+from simulators.serve import ServedMeter, serve
+from tests.collectors.virtual import DAY, DAYS, FIRST, START, days_read, site, stored
 from tests.patience import patient
 
 AHEAD = timedelta(days=62)
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -125,3 +129,31 @@ def test_a_corrupt_outbox_on_a_full_disk_is_made_anew_once_there_is_room(
         assert outbox.id != before
         assert {day for day, _ in days_read(outbox, "MP1")} >= {23, 24}
         assert outbox.files_set_aside() == 1
+
+
+def test_a_meter_without_a_log_has_another_reading_at_each_poll_of_the_day(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reading at a time, that of now: as many as the last time, and not the same. The same one is stored once."""
+    taken: list[datetime] = []
+
+    async def poll(
+        meter: ServedMeter, _reader: object, day: int, _days: object, now: Callable[[], datetime], *_: object
+    ) -> Polled:
+        if not taken or len(set(taken)) < 3:
+            taken.append(now())
+        reading = DayReadings(at=(taken[-1],), index=(1000 + len(taken),))
+        return Polled(Outcome.PARTIAL, to_fact(meter, date.fromordinal(day), reading), 1)
+
+    monkeypatch.setattr(gateway_module, "poll", poll)
+    runs(outbox, START + 6 * HOUR, 18, before=lambda gateway: _settle_all_but(gateway, FIRST))
+    read = [fact.at or (fact.first_at,) for fact in stored(outbox) if isinstance(fact, Readings) and fact.gas_day == FIRST]
+    assert read == [(at,) for at in taken]
+    assert len(read) == 3
+
+
+def _settle_all_but(gateway: Gateway, day: date) -> None:
+    (meter,) = gateway._meters
+    meter.policy = meter.policy._replace(within_day_s=4 * 3600)
+    meter.state = MeterState(settled=frozenset(range(day.toordinal() - 100, day.toordinal())))
+    meter.reload = False
