@@ -40,9 +40,9 @@ class DayReadings:
 
 
 def as_reason(cause: str) -> str:
-    """A cause as a fact gives it: as much of it as a person reads, for some of it may be what a meter said, at any length."""
-    whole = cause.encode("utf-8", "replace").decode()
-    return whole if len(whole) <= REASON_CHARACTERS_MAX else whole[:REASON_CHARACTERS_MAX] + "..."
+    """A cause as a fact and the log give it: one line, as long as a person reads, for some of it may be what a meter said."""
+    shown = "".join(each if each.isprintable() else "?" for each in cause[:REASON_CHARACTERS_MAX])
+    return shown if len(cause) <= REASON_CHARACTERS_MAX else shown + "..."
 
 
 class PollError(Exception):
