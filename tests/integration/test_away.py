@@ -111,6 +111,9 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
     assert collect.terminate() == 0
 
     said = [re.sub(r"^\S+ \S+ ", "", line) for line in collect.output().splitlines()]
+    assert said.pop(0) == (
+        "INFO dailyread.commands.collect: gateway gateway-1: meters: 3 asked; 0 facts wait on disk for Kafka"
+    )
     assert sorted(said[:3]) == [
         f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer: no connection: Connection refused",
         f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer: no connection: Connection refused",
