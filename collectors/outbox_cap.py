@@ -118,9 +118,11 @@ def give_up_old(db: sqlite3.Connection, cap: Cap, days: GasDays, now_us: int, lo
     """Reports and interval readings that have waited for longer than `max_hours` go."""
     if cap.max_hours is None:
         return
-    query = "SELECT id, goes, packed FROM facts WHERE goes <= ? AND committed_us < ?"
-    for row in db.execute(query, (INTERVAL, now_us - round(cap.max_hours * HOUR_US))).fetchall():
-        _take(db, days, loss, *row)
+    query = "SELECT id, goes, packed FROM facts WHERE goes <= ? AND committed_us < ? LIMIT ?"
+    before_us = now_us - round(cap.max_hours * HOUR_US)
+    while rows := db.execute(query, (INTERVAL, before_us, _AT_A_TIME)).fetchall():
+        for row in rows:
+            _take(db, days, loss, *row)
 
 
 def give_up_most(db: sqlite3.Connection, cap: Cap, days: GasDays, loss: Loss) -> None:
