@@ -35,9 +35,7 @@ class Store:
         self._outbox, self._now, self._counters = outbox, now, counters
         self._waiting: list[tuple[ToStore, asyncio.Future[None]]] = []
         self._filled = asyncio.Event()
-        # Not the loop's own threads: there the names of meters' addresses are looked up, which may take minutes.
-        self._putting = ThreadPoolExecutor(1, thread_name_prefix="outbox")
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside the outbox")
+        self._putting, self._beside = _threads()
 
     async def put(self, what: ToStore) -> None:
         """Return when it is on disk. Raises what the outbox raises where it will never take it."""
@@ -61,6 +59,7 @@ class Store:
         finally:
             self._putting.shutdown(wait=False)
             self._beside.shutdown(wait=False)
+            self._putting, self._beside = _threads()  # there may be another run
 
     async def _settle(self, batch: Sequence[tuple[ToStore, asyncio.Future[None]]]) -> None:
         """What the outbox will never take is the trouble of whoever puts it: what the others have is stored without it."""
@@ -96,3 +95,11 @@ class Store:
                 log.warning("collecting goes on: the outbox takes facts again")
             counters.disk_refuses = False
             return
+
+
+def _threads() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    """For the outbox, and for what is written beside it; both begin when there is work.
+
+    Not the loop's own threads: there the names of meters' addresses are looked up, which may take minutes.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="outbox"), ThreadPoolExecutor(1, thread_name_prefix="beside the outbox")
