@@ -7,7 +7,6 @@ and their answers; the break. What is not answered, or wrongly, is said again, `
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -42,6 +41,7 @@ from collectors.iec62056_21_messages import (
     encode,
     without_secret,
 )
+from collectors.os_error import in_words
 from collectors.profile_maps import Archive
 from collectors.reading import PollError
 from collectors.serial_port import CharacterLine
@@ -138,8 +138,7 @@ async def in_session(
             await line.done()
     except OSError as error:
         await line.reset()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise PollError(meter.site, f"line {line.path}: {reason}") from error
+        raise PollError(meter.site, f"line {line.path}: {in_words(error)}") from error
     except RemoteError as error:
         raise PollError(meter.site, f"{type(error).__name__}: {error}") from error
 
