@@ -22,12 +22,13 @@ def refused_by_asyncio() -> None:
     [
         (lambda: Path("/dev/there-is-none").read_bytes(), "No such file or directory"),
         (lambda: serial.Serial("/dev/there-is-none"), "No such file or directory"),
+        (lambda: serial.Serial(__file__), "the line cannot be set up: Inappropriate ioctl for device"),
         (lambda: socket.create_connection(("127.0.0.1", 1), 10), "Connection refused"),
         (refused_by_asyncio, "Connection refused"),
     ],
 )
 def test_a_reason_is_in_words(work: Callable[[], object], said: str) -> None:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError) as caught:  # noqa: PT011
         work()
     assert in_words(caught.value) == said
 
