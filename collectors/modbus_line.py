@@ -146,6 +146,8 @@ class ModbusLine:
 
     async def _silence(self, unit: int, pause_s: float) -> None:
         """Wait until the line has been silent for long enough, and no late answer of this unit is to be feared."""
+        if self.framing == "tcp" and not pause_s:  # whose answers are numbered
+            return
         now = asyncio.get_running_loop().time
         patience = now() + 2 * self._timeout_s
         self._late_until = {other: until for other, until in self._late_until.items() if until > now()}
