@@ -106,7 +106,7 @@ class Outbox:
         self._listeners: list[Callable[[], None]] = []
         self._reserve = path.with_name(path.name + ".reserve")
         self._age_checked_us: int | None = None
-        self._gives_up = self._is_to_be_made = False
+        self._gives_up = self._is_to_be_made = self._is_unreadable = False
         self._held = hold(path.with_name(path.name + ".lock"))
         try:
             self._db = self._open()
@@ -144,11 +144,20 @@ class Outbox:
             listener()
 
     def pending(self, limit: int, after: int = 0) -> list[StoredFact]:
-        """The oldest facts that are not acknowledged, in the order they were put: at most `limit`, with ids above `after`."""
+        """The oldest facts that are not acknowledged, in the order they were put: at most `limit`, with ids above `after`.
+
+        What this program cannot read, for its octets are spoiled or a later version put it there, is passed over and stays.
+        """
         query = "SELECT id, committed_us, packed FROM facts WHERE id > ? ORDER BY id LIMIT ?"
+        found: list[StoredFact] = []
         with self._reading() as db:
-            rows = db.execute(query, (after, limit)).fetchall()
-            return [StoredFact(number, to_datetime(us), stored_fact(packed), len(packed)) for number, us, packed in rows]
+            while len(found) < limit and (rows := db.execute(query, (after, limit - len(found))).fetchall()):
+                for after, us, packed in rows:
+                    if (fact := stored_fact(packed)) is not None:
+                        found.append(StoredFact(after, to_datetime(us), fact, len(packed)))
+                    else:
+                        self._say_unreadable(after)
+        return found
 
     def acknowledge(self, ids: Iterable[int]) -> None:
         """These facts are in Kafka: they leave the outbox, on a full disk too."""
@@ -217,6 +226,11 @@ class Outbox:
         with self._lock:
             self._db.close()
             self._held.close()
+
+    def _say_unreadable(self, number: int) -> None:
+        if not self._is_unreadable:
+            log.error("%s: fact %d cannot be read by this version; it, and any other like it, stays", self.path, number)
+        self._is_unreadable = True
 
     def _delete(self, numbers: list[tuple[int]]) -> None:
         with self._transaction() as db:

@@ -64,14 +64,12 @@ class CannotGiveUp(Exception):
     """The cap is reached, and nothing is left that may go."""
 
 
-def stored_fact(packed: bytes) -> AnyFact:
-    """A fact of the file. sqlite3.DatabaseError, of a damaged file, where it is none: SQLite does not look into values."""
+def stored_fact(packed: bytes) -> AnyFact | None:
+    """A fact of the file; None where this program cannot read it."""
     try:
         return decode_fact(packed)
-    except NOT_A_FACT as error:
-        damaged = sqlite3.DatabaseError(f"what waits is no fact: {error}")
-        damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damaged from error
+    except NOT_A_FACT:
+        return None
 
 
 def class_of(fact: AnyFact, days: GasDays, committed_us: int) -> tuple[int, int]:

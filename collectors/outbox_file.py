@@ -123,8 +123,9 @@ def _to_format_2(db: sqlite3.Connection, days: GasDays) -> None:
     query = "SELECT id, committed_us, packed FROM facts WHERE id > ? ORDER BY id LIMIT 1000"
     while rows := db.execute(query, (last,)).fetchall():  # it may be more than the memory holds
         for last, committed_us, packed in rows:
-            goes, gas_day = class_of(stored_fact(packed), days, committed_us)
-            db.execute("UPDATE facts SET goes = ?, gas_day = ? WHERE id = ?", (goes, gas_day, last))
+            if (fact := stored_fact(packed)) is not None:
+                goes, gas_day = class_of(fact, days, committed_us)
+                db.execute("UPDATE facts SET goes = ?, gas_day = ? WHERE id = ?", (goes, gas_day, last))
     db.execute(f"PRAGMA user_version = {FORMAT}")
     db.execute("COMMIT")
 

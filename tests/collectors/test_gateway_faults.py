@@ -20,7 +20,7 @@ from collectors.poll import Polled, to_fact
 from collectors.reading import DayReadings
 from collectors.schedule import MeterState, Outcome
 from collectors.trace import Frame
-from metering.facts import Readings
+from metering.facts import PollFailed, Readings
 from simulators.clock import SteppedClock
 from simulators.serve import ServedMeter, serve
 from tests.collectors.virtual import DAY, DAYS, FIRST, START, days_read, site, stored
@@ -108,9 +108,7 @@ def test_a_corrupt_outbox_on_a_full_disk_is_made_anew_once_there_is_room(
     path = tmp_path / "outbox.sqlite"
     with closing(Outbox(path, "gateway-1", days=DAYS)) as first:
         runs(first, START, 24 + 2)
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE facts SET packed = x'c1'")
-        db.commit()
+        first.put([PollFailed(meter_point="X", meter="X", gas_day=FIRST, reason="x" * 4000, attempts=1)] * 1200, START)
     full = iter([True, True])
     really = outbox_module.connect
 
@@ -121,10 +119,13 @@ def test_a_corrupt_outbox_on_a_full_disk_is_made_anew_once_there_is_room(
 
     with closing(Outbox(path, "gateway-1", days=DAYS)) as outbox:
         before = outbox.id
+        with path.open("r+b") as file:
+            file.seek(8192)
+            file.write(b"\xa5" * (path.stat().st_size - 8192))
         monkeypatch.setattr(outbox_module, "connect", connect)
         for _ in range(2):
             with pytest.raises(OutboxFull):
-                outbox.pending(100)
+                outbox.pending(100_000)
         runs(outbox, START + DAY + timedelta(hours=12), 18)
         assert outbox.id != before
         assert {day for day, _ in days_read(outbox, "MP1")} >= {23, 24}
