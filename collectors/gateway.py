@@ -243,7 +243,7 @@ class Gateway:
             state = asked_within(meter.state, now_us)
         else:
             state = after(meter.state, day, polled.outcome, now_us, self._days, meter.policy)
-        which = _which(polled)
+        which = polled.which
         is_new = polled.outcome is Outcome.SILENT or (which is not None and which != meter.sent.get(day))
         days = sorted(state.settled - meter.state.settled)
         if polled.outcome is Outcome.PARTIAL and not self.counters.clock_synchronised:
@@ -368,13 +368,6 @@ def _whole_intervals_us(now_us: int, day: int, interval_s: int, days: GasDays) -
     """Up to when readings of a Day can be had: its end, or while it has not ended the last whole interval."""
     start_us, end_us = days.start_us(day), days.end_us(day)
     return min(end_us, now_us - (now_us - start_us) % (interval_s * SECOND_US))
-
-
-def _which(polled: Polled) -> int | None:
-    """By which readings are known again; None where there are none. A count is not enough: a meter without a log has one at a
-    time, each time another."""
-    fact = polled.fact
-    return hash((fact.at, fact.first_at, fact.index)) if isinstance(fact, Readings) and polled.readings else None
 
 
 def _keep(points: set[str], point: str, holds: bool) -> None:

@@ -35,6 +35,13 @@ class Polled(NamedTuple):
     fact: Readings | PollFailed
     readings: int
 
+    @property
+    def which(self) -> int | None:
+        """By which the readings are known again; None where there are none. Their number is not enough: a meter without a log
+        has one at a time, each time another."""
+        fact = self.fact
+        return hash((fact.at, fact.first_at, fact.index)) if isinstance(fact, Readings) and self.readings else None
+
 
 def make_readers(meters: Iterable[MeterSettings], timeout_s: float) -> list[Reader]:
     """A reader for each meter; those of one address share its line. ValueError, with the meter, where settings do not fit."""
