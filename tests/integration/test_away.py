@@ -115,8 +115,10 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
         "INFO dailyread.commands.collect: gateway gateway-1: meters: 3 asked; 0 facts wait on disk for Kafka"
     )
     assert sorted(said[:3]) == [
-        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer: no connection: Connection refused",
-        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer: no connection: Connection refused",
+        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer:"
+        " no connection: Connection refused",
+        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer:"
+        " no connection: Connection refused",
         f"WARNING collectors.gateway: UNPLUGGED: meter M-3 at serial:{tmp_path}/ttyUSB0 does not answer:"
         f" line {tmp_path}/ttyUSB0: No such file or directory",
     ]
