@@ -52,6 +52,7 @@ timeout_s = 10.0
 retry_first_s = 1.0
 retry_max_s = 1.0
 backfill_days = 0
+within_day_s = 0
 [[meters]]
 meter_point = "HERE"
 meter = "M-1"
