@@ -21,6 +21,7 @@ from pymodbus.exceptions import ModbusException
 from pymodbus.framer import FramerType
 from pymodbus.pdu import ModbusPDU
 
+from collectors.modbus_decoder import DECODER
 from collectors.modbus_frames import (
     OCTETS_MAX,
     Framing,
@@ -123,6 +124,7 @@ class ModbusLine:
         client = self._client = self._made(
             retries=0, reconnect_delay=0, trace_packet=self._passes, trace_connect=self._connection_changed
         )
+        client.ctx.framer.decoder = DECODER
         client.ctx.max_buffer_size = 2 * OCTETS_MAX  # its own would drop a late answer together with the one behind it
         refused: list[OSError] = []
         client.ctx.call_create = _noting(client.ctx.call_create, refused)

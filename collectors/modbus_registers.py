@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from itertools import repeat
 from typing import NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ FORMAT = {
 }  # fmt: skip
 FLOATS = {"f32": (">f", 24), "f64": (">d", 53)}  # format, bits of the significand
 INTERVAL_S_MIN = 60
+Columns = Sequence[tuple[int, ...]]  # of an answer's records: all first values, all second ones, ...
 
 
 class BadRegisters(ValueError):
@@ -207,36 +209,34 @@ class RecordDecoder:
         """The records in the answers to `record_spans`, in their order. Raises BadRegisters."""
         found: list[ArchiveRecord] = []
         for words in answers:
-            records = [self._record(values, words) for values in self._packed.iter_unpack(words.data)]
-            found += reversed(records) if words.reversed else records
+            columns = list(zip(*self._packed.iter_unpack(words.data), strict=True))
+            if columns:
+                counts = (count(columns) for count in self._counts)
+                records = list(map(ArchiveRecord, self._instants(columns, words), *counts, self._status(columns)))
+                found += reversed(records) if words.reversed else records
         return found
 
-    def _record(self, values: tuple[int, ...], words: Words) -> ArchiveRecord:
-        archive, place = self._archive, self._place
-        at = values[place["at"] :]
-        index, unconverted, own_index = self._counts
-        return ArchiveRecord(
-            at[0] - archive.at.utc_offset_s
-            if archive.at.type == "unix_u32"
-            else _calendar_s(at[: WORDS[archive.at.type]], words, archive.at),
-            index and index(values),
-            unconverted and unconverted(values),
-            own_index and own_index(values),
-            self._flags.names(values[place["status"]]) if self._flags else (),
-        )
+    def _instants(self, columns: Columns, words: Words) -> Iterable[int]:
+        place, at = self._place["at"], self._archive.at
+        if at.type == "unix_u32":
+            return [at_s - at.utc_offset_s for at_s in columns[place]]
+        return [_calendar_s(shown, words, at) for shown in zip(*columns[place : place + WORDS[at.type]], strict=True)]
 
-    def _count_of(self, name: str) -> Callable[[tuple[int, ...]], int | None] | None:
-        """What takes a count out of a record's values. Most are whole ticks as they stand, and not looked into further."""
+    def _status(self, columns: Columns) -> Iterable[tuple[Status, ...]]:
+        return map(self._flags.names, columns[self._place["status"]]) if self._flags else repeat(())
+
+    def _count_of(self, name: str) -> Callable[[Columns], Iterable[int | None]]:
+        """What takes counts out of the records. Most are whole ticks as they stand, and not looked into further."""
         number: Number | None = getattr(self._archive, name)
         if number is None:
-            return None
+            return lambda _columns: repeat(None)
         place, below = self._place[name], _sound_below(number)
 
-        def count(values: tuple[int, ...]) -> int | None:
-            raw = values[place]
-            return raw if raw < below else _checked(raw, number)
+        def counts(columns: Columns) -> Iterable[int | None]:
+            raw = columns[place]
+            return raw if max(raw) < below else [_checked(each, number) for each in raw]
 
-        return count
+        return counts
 
 
 def _parts(archive: Archive, order: WordOrder) -> Iterator[tuple[int, int, str, str]]:
