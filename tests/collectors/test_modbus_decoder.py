@@ -14,7 +14,8 @@ THEIRS = DecodePDU(is_server=False)
 def test_registers_are_what_pymodbus_makes_of_them(function: int, registers: list[int]) -> None:
     body = bytes([function, 2 * len(registers)]) + b"".join(each.to_bytes(2, "big") for each in registers)
     theirs, ours = THEIRS.decode(body), DECODER.decode(body)
-    assert theirs is not None and ours is not None
+    assert theirs is not None
+    assert ours is not None
     assert (ours.function_code, ours.registers) == (theirs.function_code, theirs.registers) == (function, registers)
 
 
@@ -26,5 +27,7 @@ def test_what_holds_no_registers_is_no_answer(body: bytes) -> None:
 def test_other_answers_are_pymodbus_own() -> None:
     refused = DECODER.decode(b"\x83\x02")
     written = DECODER.decode(b"\x10\x00\x01\x00\x02")
-    assert refused is not None and refused.isError()
-    assert written is not None and written.count == 2
+    assert refused is not None
+    assert refused.isError()
+    assert written is not None
+    assert written.count == 2
