@@ -183,19 +183,29 @@ _ABSENT: dict[str, frozenset[str]] = {
 }  # what is left out of a record, and not null
 
 
+def _told(name: str, row: Mapping[str, Any], field: str) -> Any:
+    value = row.get(field)
+    if value is None:
+        raise ValueError(f"{name} of {row.get('meter_point')} at {row.get('_time')}: there is no {field}")
+    return value
+
+
 def decode_row(name: str, row: Mapping[str, Any]) -> AnyRecord | None:
     """The record of a point, given as its tags and fields by name; None for a void.
 
-    Raises KeyError or ValueError where the point was not written by this module.
+    Raises ValueError where fields are missing: InfluxDB 1.8 shows those of a point that is being written one after another. Also
+    that, or KeyError, where the point was not written by this module.
     """
-    if row[VOID]:
+    if _told(name, row, VOID):
         return None
     measurement = MEASUREMENTS[name]
     values: dict[str, Any] = {tag: decode_tag(row[tag]) for tag in ("meter_point", *measurement.tags)}
-    nulls = row[NULLS]
+    nulls = _told(name, row, NULLS)
     for field in measurement.fields:
         if not (field.nullable and f",{field.name}," in nulls):
-            values[field.attribute] = _DECODERS[field.kind](row[field.name])
+            # InfluxDB says an empty text as it says one that is not there.
+            told = row.get(field.name) if field.kind is Kind.TEXT else _told(name, row, field.name)
+            values[field.attribute] = _DECODERS[field.kind](told)
         elif field.attribute not in _ABSENT[name]:
             values[field.attribute] = None
     encoded = zip(measurement.record.__struct_fields__, measurement.record.__struct_encode_fields__, strict=True)

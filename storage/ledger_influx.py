@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -10,12 +11,13 @@ from typing import Any
 from metering.gasday import GasDays
 from metering.ledger import AnyRecord, Key
 from metering.messages import LedgerMessage
-from storage.influx_client import InfluxClient
+from storage.influx_client import InfluxClient, InfluxError
 from storage.influx_lines import FIRST_DAY, LAST_DAY, CannotWrite, Lines, decode_row, decode_tag, encode_tag
 from storage.influx_schema import MEASUREMENTS, VOID
 from storage.ledger_store import latest
 from storage.offset_index import OffsetIndex
 
+WHOLE_TRIES, WHOLE_PAUSE_S = 10, 0.3
 POINTS_AT_ONCE = 50  # meter points in one query, so that memory and the query's text stay small
 
 
@@ -107,9 +109,20 @@ class InfluxLedgerStore:
         wanted = " or ".join(f'r.meter_point == "{encode_tag(point)}"' for point in points)
         flux = f"{source} |> filter(fn: (r) => {wanted})"
         flux += ' |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value") |> group()'
-        rows: Iterator[dict[str, Any]] = self.client.rows(flux)
-        records = [record for row in rows if (record := decode_row(name, row)) is not None]
+        records = self._whole(name, flux)
         return sorted(records, key=lambda record: record.key())
+
+    def _whole(self, name: str, flux: str) -> list[AnyRecord]:
+        """The records; asked for again while some are being written."""
+        for tries_left in reversed(range(WHOLE_TRIES)):
+            rows: Iterator[dict[str, Any]] = self.client.rows(flux)
+            try:
+                return [record for row in rows if (record := decode_row(name, row)) is not None]
+            except ValueError as error:
+                if not tries_left:
+                    raise InfluxError(f"{error}: was it written by something else?") from error
+                time.sleep(WHOLE_PAUSE_S)
+        raise AssertionError("unreachable")
 
 
 def _instant(seconds: int) -> str:

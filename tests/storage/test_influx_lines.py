@@ -12,7 +12,7 @@ from metering.gasday import GasDays
 from metering.ledger import AnyRecord
 from metering.messages import LedgerMessage
 from storage.influx_lines import CannotWrite, Lines, decode_row, decode_tag, encode_tag
-from storage.influx_schema import MEASUREMENTS, NULLS, OFFSET, PARTITION, VOID
+from storage.influx_schema import MEASUREMENTS, NULLS, OFFSET, PARTITION, VOID, Kind
 from tests.storage.ledger_contract import (
     ACTUAL,
     EVERY_KIND,
@@ -138,3 +138,14 @@ def test_the_time_is_the_start_of_the_gas_day_in_utc(day: date, start: datetime)
 def test_what_influxdb_cannot_hold_is_said_not_rounded(record: AnyRecord, said: str) -> None:
     with pytest.raises(CannotWrite, match=said):
         LINES.line(put(record))
+
+
+@pytest.mark.parametrize("record", EVERY_KIND)
+def test_a_point_of_which_fields_are_missing_is_no_record(record: AnyRecord) -> None:
+    name, row, _ = parsed(LINES.line(put(record)))
+    fields = {each.name for each in MEASUREMENTS[name].fields if each.kind is not Kind.TEXT}.union((VOID, NULLS)) & row.keys()
+    assert fields
+    for field in sorted(fields):
+        for rest in ({key: value for key, value in row.items() if key != field}, row | {field: None}):
+            with pytest.raises(ValueError, match=f"there is no {field}$"):
+                decode_row(name, rest)

@@ -1,6 +1,7 @@
 """The ledger in a real InfluxDB: the contract of ledger stores, and what is InfluxDB's own."""
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 
 from metering.gasday import GasDays
 from metering.messages import LedgerMessage
-from storage.influx_client import Connection, InfluxClient
+from storage.influx_client import Connection, InfluxClient, InfluxError
+from storage.influx_lines import Lines
 from storage.ledger_influx import InfluxLedgerStore
 from storage.ledger_store import LedgerStore
 from storage.offset_index import OffsetIndex
@@ -71,3 +73,25 @@ def test_a_late_message_changes_nothing_after_the_writer_was_started_again(bucke
     assert list(again.records()) == [ACTUAL, REJECTED]
     assert (again.counts.written, again.counts.late) == (0, 3)
     again.close()
+
+
+def test_a_record_that_is_being_written_is_read_when_it_is_whole(bucket: Connection, tmp_path: Path) -> None:
+    store, client = open_store(bucket, tmp_path / "index.sqlite"), InfluxClient(bucket)
+    line = Lines(GasDays()).line(put(ACTUAL, 7))
+    point, _, time = line.split(" ")
+    client.write([f"{point} void=false {time}"])
+    rest = threading.Timer(1.0, client.write, [[line]])
+    rest.start()
+    assert list(store.records()) == [ACTUAL]
+    rest.join()
+    store.close()
+    client.close()
+
+
+def test_a_record_that_stays_incomplete_is_named(bucket: Connection, tmp_path: Path) -> None:
+    store = open_store(bucket, tmp_path / "index.sqlite")
+    point, _, time = Lines(GasDays()).line(put(ACTUAL, 7)).split(" ")
+    store.client.write([f"{point} void=false {time}"])
+    with pytest.raises(InfluxError, match=f"day of {ACTUAL.meter_point} at .*: there is no .*written by something else"):
+        list(store.records())
+    store.close()
