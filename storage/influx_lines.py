@@ -193,8 +193,8 @@ def _told(name: str, row: Mapping[str, Any], field: str) -> Any:
 def decode_row(name: str, row: Mapping[str, Any]) -> AnyRecord | None:
     """The record of a point, given as its tags and fields by name; None for a void.
 
-    Raises ValueError where fields are missing: InfluxDB 1.8 shows those of a point that is being written one after another. Also
-    that, or KeyError, where the point was not written by this module.
+    Raises ValueError where fields are missing: InfluxDB 1.8 shows those of a point that is being written one after another.
+    Also that, or KeyError, where the point was not written by this module.
     """
     if _told(name, row, VOID):
         return None
