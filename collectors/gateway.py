@@ -301,13 +301,13 @@ class Gateway:
             counters.failed += 1
             if point not in counters.away:
                 where = f"meter {meter.settings.meter} at {meter.settings.address}"
-                log.warning("%s: %s does not answer: %s", point, where, polled.fact.reason)
+                log.warning("%s: %s cannot be read: %s", point, where, polled.fact.reason)
             counters.away.add(point)
         elif point in counters.away:
             counters.away.discard(point)
             newest = self._days.day_of(to_us(self._crew.now())) - 1
             left = sum(1 for _ in owed(meter.state, newest, meter.policy))
-            log.info("%s: meter %s answers again; %d Days to fetch", point, meter.settings.meter, left)
+            log.info("%s: meter %s is read again; %d Days to fetch", point, meter.settings.meter, left)
 
     async def _statuses(self) -> None:
         """How the gateway is: now, then every hour; in virtual time, where a Day takes a moment, at every Day's start."""

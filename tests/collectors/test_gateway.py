@@ -75,7 +75,7 @@ def test_a_dead_meter_beside_a_live_one_gives_failed_polls_and_no_reading(
     assert {(fact.meter_point, fact.reason) for fact in failed} == {("MP2", "the connection was closed")}
     assert 6 <= len(failed) <= 20
     assert gateway.counters.away == {"MP2"}
-    assert len([record for record in caplog.records if "does not answer" in record.message]) == 1
+    assert len([record for record in caplog.records if "cannot be read" in record.message]) == 1
 
 
 def test_after_a_silence_the_log_is_fetched_and_one_line_says_so(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
@@ -85,7 +85,7 @@ def test_after_a_silence_the_log_is_fetched_and_one_line_says_so(outbox: Outbox,
     read = days_read(outbox, "MP1")
     assert [day for day, _ in read] == [25, 24, 23, 26]
     said = [record.message for record in caplog.records if record.name == "collectors.gateway"]
-    assert [("does not answer" in line, "answers again; 2 Days to fetch" in line) for line in said] == [
+    assert [("cannot be read" in line, "is read again; 2 Days to fetch" in line) for line in said] == [
         (True, False),
         (False, True),
     ]

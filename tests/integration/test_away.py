@@ -89,7 +89,7 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
 
     page = f"127.0.0.1:{free_port()}"
     collect = start("collect", "--config", path, "--metrics", page)
-    collect.wait_for_log("UNPLUGGED: .* does not answer")
+    collect.wait_for_log("UNPLUGGED: .* cannot be read")
     own_kafka.stop()
     # A meter that is away is asked every few seconds, and each time there is a fact to publish.
     collect.wait_for_log("nothing goes to Kafka", timeout_s=60)
@@ -104,7 +104,7 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
     own_kafka.start()
     collect.wait_for_log("Kafka takes facts again", timeout_s=60)
     start("simulate", "--sites", tmp_path / "sites.toml").wait_for_log("ready")
-    collect.wait_for_log("HERE: .* answers again", timeout_s=60)
+    collect.wait_for_log("HERE: .* is read again", timeout_s=60)
     wait_for(lambda: metrics(page)["facts_acknowledged_total"] > 3, "what waited is with Kafka")
     shown = metrics(page)
     assert (shown["meters_away"], shown["kafka_away"], shown["disk_full"]) == (2, 0, 0)
@@ -116,11 +116,11 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
         "INFO dailyread.commands.collect: gateway gateway-1: meters: 3 asked; 0 facts wait on disk for Kafka"
     )
     assert sorted(said[:3]) == [
-        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer:"
+        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} cannot be read:"
         " no connection: Connection refused",
-        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer:"
+        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} cannot be read:"
         " no connection: Connection refused",
-        f"WARNING collectors.gateway: UNPLUGGED: meter M-3 at serial:{tmp_path}/ttyUSB0 does not answer:"
+        f"WARNING collectors.gateway: UNPLUGGED: meter M-3 at serial:{tmp_path}/ttyUSB0 cannot be read:"
         f" line {tmp_path}/ttyUSB0: No such file or directory",
     ]
     (away, back, answers) = [re.sub("[0-9]+ ((facts )?wait)", r"N \1", line) for line in said[3:]]
@@ -132,7 +132,7 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
         )
     )
     assert back == "INFO collectors.publisher: Kafka takes facts again; N wait on disk"
-    assert answers == "INFO collectors.gateway: HERE: meter M-1 answers again; 0 Days to fetch"
+    assert answers == "INFO collectors.gateway: HERE: meter M-1 is read again; 0 Days to fetch"
     assert share < 0.05, f"{share:.1%} of a processor while Kafka and meters are away"
 
 
