@@ -277,14 +277,17 @@ while True:
 """
 
 
+DAYS_TO_THE_CAP = 40
+
+
 def run_until_killed(path: Path, start: int, lifetime_s: float) -> int:
     """The last Day that the writer said it had put."""
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(start)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    first = process.stdout.readline()
+    begun = [process.stdout.readline() for _ in range(DAYS_TO_THE_CAP)]
     time.sleep(lifetime_s)
     process.send_signal(signal.SIGKILL)
-    said = (first + process.stdout.read()).split()
+    said = ("".join(begun) + process.stdout.read()).split()
     process.wait()
     return int(said[-1])
 
