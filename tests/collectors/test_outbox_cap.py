@@ -277,7 +277,7 @@ while True:
 """
 
 
-DAYS_TO_THE_CAP = 40
+DAYS_TO_THE_CAP = 15
 
 
 def run_until_killed(path: Path, start: int, lifetime_s: float) -> int:
