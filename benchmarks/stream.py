@@ -74,8 +74,8 @@ def _frames(
 
 
 def publish(bootstrap: str, shape: str, sent: Sequence[Message]) -> KafkaConfig:
-    """New topics with these messages on the facts topic; its name ends with how many of them hold no readings."""
-    unique = f"{shape}-{uuid.uuid4().hex[:6]}-{sum(each.days == 0 for each in sent)}"
+    """New topics with these messages on the facts topic."""
+    unique = f"{shape}-{uuid.uuid4().hex[:8]}"
     names = TopicNames(**{role: f"{role}-{unique}" for role in TopicNames.__struct_fields__})
     config = KafkaConfig(bootstrap_servers=(bootstrap,), partitions=PARTITIONS, topics=names, time="simulated")
     with clients.admin(config) as admin:
@@ -104,7 +104,7 @@ def run(config: KafkaConfig, contender: str, kind: str, sent: Sequence[Message],
         told.write_bytes(msgspec.json.encode(job))
         command = [sys.executable, "-m", "benchmarks.stream_contenders", str(told)]
         if profile is not None:
-            command = ["py-spy", "record", "-r", "500", "-f", "raw", "-o", profile, "--", *command]
+            command = ["py-spy", "record", "--gil", "-r", "500", "-f", "raw", "-o", profile, "--", *command]
         path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"wall_us"')]
@@ -116,7 +116,8 @@ def run(config: KafkaConfig, contender: str, kind: str, sent: Sequence[Message],
 def show(kind: str, shape: str, said: dict[str, list[Said]], owns: Sequence[Own]) -> None:
     """Print the medians."""
     own = Own(*(statistics.median(each) for each in zip(*owns, strict=True)))
-    print(f"\n{kind} rules ({own.apply_us + own.save_us:.1f} us, {own.save_us:.1f} of them the state), {shape} meter point(s) a message")
+    alone = f"{own.apply_us + own.save_us:.1f} us, {own.save_us:.1f} of them the state"
+    print(f"\n{kind} rules ({alone}), {shape} meter point(s) a message")
     print(f"{'':10}{'Days/s':>9}{'us a Day':>10}{'without':>9}{'cpu us':>9}{'without':>9}{'states':>8}")
     for name, each in said.items():
         wall, cpu, saves = (statistics.median(getattr(one, field) for one in each) for field in ("wall_us", "cpu_us", "saves"))

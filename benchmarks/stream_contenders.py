@@ -10,21 +10,22 @@ acknowledged and committed, and how many states were made a meter-Day.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from benchmarks.stream_rules import KINDS, RULES, Kind, by_point, readings_in
+from benchmarks.stream_rules import CYCLES_EVERY, KINDS, RULES, Kind, arranged, by_point, is_readings, readings_in
+from metering.wire import open_frame, read_entry
 
 COMMIT_S = 1.0
 LIMIT_S = 120.0
@@ -100,31 +101,36 @@ def ours(job: Job, meter: Meter) -> None:
         partitions=job.partitions, group=job.group, instance=job.group, state_dir=Path(job.folder), time="simulated",
         commit_interval_s=COMMIT_S,
     )  # fmt: skip
-    per_message = job.total / (job.messages - _reference_messages(job))
+
+    def make(number: int, states: Mapping[str, bytes]) -> Any:
+        opened = {"toy": toy_processor, "whole": whole_processor}[job.kind](settings, number, states)
+        return opened._replace(processor=Counting(opened.processor, meter))
 
     def watch() -> None:
-        marked = False
-        while True:
+        while sum(METRICS.frames.labels(n)._value.get() for n in range(job.partitions)) < job.messages:
             time.sleep(0.005)
-            done = sum(METRICS.frames.labels(n)._value.get() for n in range(job.partitions)) - _reference_messages(job)
-            meter.seen = meter.saves = min(job.total, round(done * per_message))
-            if not marked and meter.seen >= job.warm:
-                marked = True
-                meter.mark()
-            if meter.seen == job.total:
-                meter.say()
-                if job.profile:
-                    time.sleep(1)
-                os._exit(0)
+        meter.saves = job.total - job.warm  # but for the few points of which several Days are done together
+        meter.say()
+        if job.profile:
+            time.sleep(1)
+        os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
-    make = {"toy": toy_processor, "whole": whole_processor}[job.kind]
-    run_worker(settings, partial(make, settings), Notifier())
+    run_worker(settings, make, Notifier())
 
 
-def _reference_messages(job: Job) -> int:
-    """Messages at the beginning that hold no readings."""
-    return int(job.facts.rsplit("-", 1)[1])
+class Counting:
+    """A processor whose frames are counted."""
+
+    def __init__(self, processor: Any, meter: Meter) -> None:
+        self._processor, self._meter = processor, meter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def follow(self, frame: Any) -> Iterator[Any]:
+        self._meter.count(sum(is_readings(entry.packed) for entry in frame.entries))
+        return self._processor.follow(frame)  # type: ignore[no-any-return]
 
 
 def whole_processor(settings: Any, number: int, states: Mapping[str, bytes]) -> Any:
@@ -166,11 +172,18 @@ class ToyProcessor:
     def remake(self, offset: int) -> Iterator[Any]:
         yield from ()
 
-    def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Any]:
+    def read(self, offset: int, timestamp: datetime, value: bytes) -> Any:
+        from stream.processor import Facts
+
+        return Facts(offset, [read_entry(packed, timestamp) for packed in open_frame(value).entries], [])
+
+    def keep(self, frames: Sequence[Any]) -> None:
+        self._facts.append_all([(frame.offset, frame.entries) for frame in frames])
+
+    def follow(self, frame: Any) -> Iterator[Any]:
         from stream.processor import Slice
 
-        found = by_point(value, round(timestamp.timestamp() * 1000))
-        self._facts.append(offset, [entry for entries in found.values() for entry in entries])
+        offset, found = frame.offset, arranged(frame.entries)
         states, changes = {}, []
         for meter_point, entries in found.items():
             point = self._points.get(meter_point)
@@ -341,6 +354,7 @@ def main() -> None:
     limit = threading.Timer(LIMIT_S, lambda: os._exit(3))
     limit.daemon = True
     limit.start()
+    gc.set_threshold(*CYCLES_EVERY)  # for all, as the rules of all hold as many objects
     CONTENDERS[job.contender](job, Meter(job))
     sys.stdout.flush()
     os._exit(0)

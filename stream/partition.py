@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from time import monotonic
+from typing import Any, NamedTuple
 
 from metering.messages import encode_change, encode_dead_letter
 from metering.wire import UnknownVersion
@@ -27,9 +30,11 @@ from stream.states import States
 
 log = logging.getLogger(__name__)
 
-FRAMES_WAITING = 200  # taken from Faust and not yet worked on
-FRAMES_TOGETHER = 100
-BYTES_TOGETHER = 1024 * 1024  # of outputs; a frame that makes more is published piece by piece
+FRAMES_WAITING = 1000  # taken and not yet worked on; where so many wait, no more are asked for
+FRAMES_TOGETHER = 1000
+FRAME_BYTES_TOGETHER = 256 * 1024
+BYTES_TOGETHER = 1024 * 1024  # of outputs; frames that make more are published piece by piece
+WITHOUT_PAUSE_S = 0.01  # then Faust and the other partitions go on for a while
 
 
 class Frame(NamedTuple):
@@ -72,7 +77,9 @@ class Partition:
         self._topics = topics
         self._sink = sink
         self._guard = guard
-        self._waiting: asyncio.Queue[Frame] = asyncio.Queue(FRAMES_WAITING)
+        self._waiting: deque[Frame] = deque()
+        self._came = asyncio.Event()
+        self._paused_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._opening: Opening | None = None
         self._closed = False
@@ -92,17 +99,25 @@ class Partition:
             await asyncio.wait([self._task])
         if self._opening is not None:  # its thread may still be reading
             await asyncio.to_thread(self._opening.stop)
-        while not self._waiting.empty():  # lets go whoever waits in accept
-            self._waiting.get_nowait()
+        self._waiting.clear()
 
-    async def accept(self, frame: Frame) -> None:
-        """The next frame. Ends the process where one was left out: it would be lost if this one were acknowledged."""
-        if self._closed or self.halted is not None or frame.offset < self._expected:
-            return  # read again after the position was set back
-        if frame.offset > self._expected:
-            end_at_once(f"facts[{self.number}]: offset {frame.offset} came where {self._expected} is next")
-        self._expected += 1
-        await self._waiting.put(frame)
+    @property
+    def wants(self) -> bool:
+        """Whether it can do with more frames now."""
+        return self.halted is None and not self._closed and len(self._waiting) < FRAMES_WAITING
+
+    def accept(self, frames: Iterable[Frame]) -> None:
+        """The next frames. Ends the process where one was left out: it would be lost if these were acknowledged."""
+        if self._closed or self.halted is not None:
+            return
+        for frame in frames:
+            if frame.offset < self._expected:
+                continue  # read again after the position was set back
+            if frame.offset > self._expected:
+                end_at_once(f"facts[{self.number}]: offset {frame.offset} came where {self._expected} is next")
+            self._expected += 1
+            self._waiting.append(frame)
+        self._came.set()
 
     async def _work(self, opening: Opening) -> None:
         try:
@@ -129,45 +144,63 @@ class Partition:
             if output.size_bytes >= BYTES_TOGETHER:
                 await self._publish(output)
                 output = Output()
-            await asyncio.sleep(0)
+            await self._pause()
         await self._publish(output)
         if self.remade:
             log.info("facts[%d]: made %d states anew under these rules", self.number, self.remade)
 
     async def _take(self) -> list[Frame]:
-        frames = [await self._waiting.get()]
-        while len(frames) < FRAMES_TOGETHER and not self._waiting.empty():
-            frames.append(self._waiting.get_nowait())
+        while not self._waiting:
+            self._came.clear()
+            await self._came.wait()
+        frames: list[Frame] = []
+        size_bytes = 0
+        while self._waiting and len(frames) < FRAMES_TOGETHER and size_bytes < FRAME_BYTES_TOGETHER:
+            frames.append(self._waiting.popleft())
+            size_bytes += len(frames[-1].value)
         return frames
 
     async def _do(self, frames: list[Frame]) -> None:
-        done = self.position
-        output = Output()
         with METRICS.batch_seconds.time():
-            for frame in frames:
-                try:
-                    output = await self._process(frame, output)
-                except UnknownVersion as error:
-                    self._halt(frame, error)
-                    break
-                done = frame.offset + 1
-            await self._publish(output)
+            done = await self._process(frames)
         METRICS.frames.labels(self.number).inc(done - self.position)
         for kind, count in self._processor.told.items():
             METRICS.edge_facts.labels(kind).inc(count)
         self._processor.told.clear()
         self.position = done
 
-    async def _process(self, frame: Frame, output: Output) -> Output:
-        """Adds what the frame gives; publishes where it gets much. Returns what is still to be published."""
-        for part in self._processor.process(frame.offset, frame.timestamp, frame.value):
-            output.add(part, self.number, frame.offset)
-            self._states.stage(part.states)
-            if output.size_bytes >= BYTES_TOGETHER:
-                await self._publish(output)
-                output = Output()
-            await asyncio.sleep(0)  # Faust and the other partitions go on
-        return output
+    async def _process(self, frames: Sequence[Frame]) -> int:
+        """Publish what the frames give, piece by piece where it gets much. Returns the offset after the last that is done."""
+        done, output, read = self.position, Output(), self._read(frames)
+        self._processor.keep(read)
+        for frame, facts in zip(frames, read, strict=False):
+            for part in self._processor.follow(facts):
+                output.add(part, self.number, frame.offset)
+                self._states.stage(part.states)
+                if output.size_bytes >= BYTES_TOGETHER:
+                    await self._publish(output)
+                    output = Output()
+                await self._pause()
+            done = frame.offset + 1
+        await self._publish(output)
+        return done
+
+    def _read(self, frames: Sequence[Frame]) -> list[Any]:
+        """The facts of the frames; halts before one that cannot be read."""
+        read: list[Any] = []
+        for frame in frames:
+            try:
+                read.append(self._processor.read(frame.offset, frame.timestamp, frame.value))
+            except UnknownVersion as error:
+                self._halt(frame, error)
+                break
+        return read
+
+    async def _pause(self) -> None:
+        """Let Faust and the other partitions go on, where they have not for a while."""
+        if monotonic() - self._paused_s >= WITHOUT_PAUSE_S:
+            await asyncio.sleep(0)
+            self._paused_s = monotonic()
 
     async def _publish(self, output: Output) -> None:
         self._guard.check()
@@ -184,5 +217,4 @@ class Partition:
         self.halted = f"offset {frame.offset}: {error}"
         METRICS.halted.labels(self.number).set(1)
         log.critical("facts[%d] is halted at %s. Upgrade the stream job; nothing is lost", self.number, self.halted)
-        while not self._waiting.empty():
-            self._waiting.get_nowait()
+        self._waiting.clear()
