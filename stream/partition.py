@@ -79,7 +79,7 @@ class Partition:
         self._guard = guard
         self._waiting: deque[Frame] = deque()
         self._came = asyncio.Event()
-        self._paused_s = 0.0
+        self._pause_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._opening: Opening | None = None
         self._closed = False
@@ -180,7 +180,8 @@ class Partition:
                 if output.size_bytes >= BYTES_TOGETHER:
                     await self._publish(output)
                     output = Output()
-                await self._pause()
+                if monotonic() >= self._pause_s:
+                    await self._pause()
             done = frame.offset + 1
         await self._publish(output)
         return done
@@ -197,10 +198,9 @@ class Partition:
         return read
 
     async def _pause(self) -> None:
-        """Let Faust and the other partitions go on, where they have not for a while."""
-        if monotonic() - self._paused_s >= WITHOUT_PAUSE_S:
-            await asyncio.sleep(0)
-            self._paused_s = monotonic()
+        """Let Faust and the other partitions go on."""
+        await asyncio.sleep(0)
+        self._pause_s = monotonic() + WITHOUT_PAUSE_S
 
     async def _publish(self, output: Output) -> None:
         self._guard.check()

@@ -119,7 +119,9 @@ class Processor:
         late_us = None
         for entry in entries:
             content = entry.content
-            if isinstance(content, CalorificValue):
+            if isinstance(content, PackedReadings):
+                own[content.meter_point].append(entry)
+            elif isinstance(content, CalorificValue):
                 values.append((content.ldz, entry))
             elif isinstance(content, Tick):
                 late_us = max(late_us or to_us(content.now), to_us(content.now))
