@@ -310,7 +310,7 @@ def faust(job: Job, meter: Meter) -> None:
                 meter.say()
                 os._exit(0)
 
-    library.Worker(app, loglevel="ERROR", console_port=None).execute_from_commandline()
+    library.Worker(app, loglevel="ERROR", console_port=None, redirect_stdouts=False).execute_from_commandline()
 
 
 def bare(job: Job, meter: Meter) -> None:

@@ -1,8 +1,8 @@
 """The Faust app: it shares the partitions among the workers, keeps the states in RocksDB and their changelog, and recovers.
 
-One thin agent hands the frames on. Of what else Faust offers nothing is used, because it would lose data: its
-acknowledgements and commits (`Committer` commits what is done), its table writes (`States`), timers, exactly-once, models,
-standby replicas, the web server.
+Frames come from its fetcher (`SteadyConsumer`), past its streams and agents. Of what else it offers nothing is used, because
+it would lose data: its acknowledgements and commits (`FactsApp.commit` commits what is done), its table writes (`States`),
+timers, exactly-once, models, standby replicas, the web server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where faust-streaming 0.15.3 would lose data, and what replaces it there. Each class says why.
+"""Where faust-streaming 0.15.3 would lose data or take too long, and what replaces it there. Each class says why.
 
 Subclasses of its inside, so pinned to one version: `check_versions` refuses any other, because what is overridden here may
 have changed. The rest of what we do without stands in `app.py`: its acknowledgements, commits, table writes, web server.
