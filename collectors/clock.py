@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 TIME_ERROR = 5  # what adjtimex answers where nothing synchronises the clock
+REFUSED = -1  # where we may not ask
 
 
 class Clock(Protocol):
@@ -47,11 +48,12 @@ class SystemClock:
 
 
 def is_synchronised(clock: Clock) -> bool:
-    """Whether the clock is known to be right: a stepped one is by definition, the machine's when its kernel says so."""
+    """Whether the clock is known to be right: a stepped one is by definition, the machine's when its kernel says so. Where the
+    kernel may not be asked, nothing is known."""
     if not isinstance(clock, SystemClock) or sys.platform != "linux":
         return True
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # all zero: set nothing, only tell
-    return bool(state != TIME_ERROR)
+    return state not in (TIME_ERROR, REFUSED)
 
 
 class RemoteClock:

@@ -46,10 +46,10 @@ class ClockMover:
         if not may_step(now_us, before_s, self._settings.step_max_s, self._meter.interval_s, self._days):
             self.was_read(before_s, now_us)  # somebody had the line for long
             return False
+        self._moved_us = now_us  # even where no answer comes: the meter may have taken it
         ahead_s = await self._set(reader, now)
         if ahead_s is None:
             return False
-        self._moved_us = now_us
         log.info("%s: the clock of meter %s was %s, and is %s", *named, described(before_s), described(ahead_s))
         if abs(ahead_s) < abs(before_s):
             self.was_read(ahead_s, now_us)

@@ -75,7 +75,7 @@ def sent_by(message: bytes, senders: Sequence[Sender], host: str) -> tuple[Sende
     """Whose notification this is. Raises Stranger; BadNotification where one of ours is not what it should be."""
     tag = message[:1]
     if tag == bytes([GENERAL_GLOBAL]):
-        sender, text = _unsealed(message, senders)
+        sender, text = _unsealed(message, senders, host)
         try:
             found = decode_message(text)
         except DlmsError as error:
@@ -86,18 +86,23 @@ def sent_by(message: bytes, senders: Sequence[Sender], host: str) -> tuple[Sende
         sender, found = _in_the_clear(message, senders)
     else:
         raise Stranger(in_words(message))
-    if sender.host not in (None, host):
-        raise Stranger(f"as {_shown(sender.name)}, which pushes from {sender.host} only")
+    _check_host(sender, host)
     return sender, found
 
 
-def _unsealed(message: bytes, senders: Sequence[Sender]) -> tuple[Sender, bytes]:
+def _check_host(sender: Sender, host: str) -> None:
+    if sender.host not in (None, host):
+        raise Stranger(f"as {_shown(sender.name)}, which pushes from {sender.host} only")
+
+
+def _unsealed(message: bytes, senders: Sequence[Sender], host: str) -> tuple[Sender, bytes]:
     try:
         title, sealed = general_parts(message)
     except DlmsError as error:
         raise Stranger(str(error)) from error
     for sender in senders:
         if sender.keys is not None and sender.name == title:
+            _check_host(sender, host)  # first: whose seal does not hold may be anybody
             try:
                 return sender, unseal(sealed, title, sender.keys)[1]
             except DlmsError as error:

@@ -27,6 +27,7 @@ from collectors.dlms_security import Keys
 from collectors.dlms_xdlms import DataNotification, NotificationConfirm
 from collectors.gateway import Evidence, no_evidence
 from collectors.outbox import Outbox, OutboxError, Told
+from collectors.reading import as_reason
 from collectors.store import Store, ToStore
 from collectors.trace import Frame
 from metering.facts import AnyFact, PollFailed, Readings
@@ -146,6 +147,8 @@ class DlmsPush:
             self._tell_stranger(host, str(error))
         except (OSError, TimeoutError, OutboxError) as error:  # it has gone, or cannot be stored now: it comes again
             log.debug("DLMS push: %s: %s", host, error)
+        except Exception:  # a fault of ours with one message must not end the others'
+            log.exception("DLMS push: %s: a message could not be taken", host)
         finally:
             self.counters.connections -= 1
             writer.close()
@@ -179,8 +182,8 @@ class DlmsPush:
         else:
             frame = Frame(self._now(), False, message)
             for fact in facts:
-                await asyncio.to_thread(self._evidence, sender.meter, fact.gas_day, (frame,))
-            await self._store.put(self._with_alarms(sender, facts))
+                await self._store.beside(self._evidence, sender.meter, fact.gas_day, (frame,))
+            await self._store.put(await self._store.beside(self._with_alarms, sender, facts))
             self.counters.readings += sum(index is not None for fact in facts for index in fact.index)
         return _confirmation(sender, notification)
 
@@ -201,9 +204,8 @@ class DlmsPush:
         self.counters.rejected += 1
         log.warning("%s: a notification of meter %s was rejected: %s", sender.meter_point, sender.meter, reason)
         gas_day = date.fromordinal(self._days.day_of(to_us(self._now())))
-        return PollFailed(
-            meter_point=sender.meter_point, meter=sender.meter, gas_day=gas_day, reason=f"pushed: {reason}", attempts=1
-        )
+        told = as_reason(f"pushed: {reason}")
+        return PollFailed(meter_point=sender.meter_point, meter=sender.meter, gas_day=gas_day, reason=told, attempts=1)
 
     def _tell_stranger(self, host: str, reason: str) -> None:
         self.counters.strangers += 1

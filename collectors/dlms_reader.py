@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -24,6 +23,7 @@ from collectors.dlms_rows import DlmsMeter
 from collectors.dlms_security import Ciphering, Keys
 from collectors.dlms_xdlms import Member, Wanted
 from collectors.iec62056_21_describe import described as described_before
+from collectors.os_error import in_words
 from collectors.reader import Answer, MeterSettings, Unable, Unanswered
 from collectors.reading import PollError
 from collectors.trace import Frame, Trace
@@ -102,8 +102,7 @@ class DlmsReader:
         except PollError as error:  # of the opening, which does not know whose line it is
             raise type(error)(self._site, error.cause) from error
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise Unanswered(self._site, f"no connection: {reason}") from error
+            raise Unanswered(self._site, f"no connection: {in_words(error)}") from error
         finally:
             await self._line.reset()
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TypeVar
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 500
 HOUR_US = 3600 * SECOND_US
 CANCEL_AGAIN_S = 0.5
+AFTER_FAULT = timedelta(minutes=1)
 R = TypeVar("R")
 
 
@@ -78,8 +79,8 @@ def no_evidence(_meter: str, _gas_day: date, _frames: Sequence[Frame]) -> None:
 
 @dataclass
 class _Meter:
-    """One meter at work. `sent` holds how many readings of a partial Day are stored already; `reload`: what is settled is to
-    be read from the outbox. `told`: its alarms; `newest_read`: the newest Day of which there was an answer."""
+    """One meter at work. `sent` says which readings of a partial Day were stored last; `reload`: what is settled is to be
+    read from the outbox. `told`: its alarms; `newest_read`: the newest Day of which there was an answer."""
 
     settings: MeterSettings
     reader: Reader
@@ -195,19 +196,31 @@ class Gateway:
 
     async def _polls(self, meter: _Meter) -> None:
         while True:
-            if meter.reload:
-                self._load(meter)
-            now_us = to_us(self._crew.now())
-            ask = next_ask(meter.state, now_us, self._days, meter.policy, meter.offset_us)
-            look_us = self._next_status_us(now_us) + SECOND_US  # by then the meter may owe more
-            step_us = meter.clock.step_us or look_us + 1
-            await self._crew.wait_until(to_datetime(first_us := min(ask.at_us, step_us, look_us)))
-            if meter.reload:
-                continue
-            if first_us == ask.at_us:
-                await self._poll(meter, ask.day)
-            elif first_us == step_us:
-                await self._move_clock(meter)
+            try:
+                await self._turn(meter)
+            except ClockEnded:
+                raise
+            except Exception:  # a fault of ours with one meter, or of the disk, must not end the others' polls
+                log.exception("%s: meter %s is left alone for a while", meter.settings.meter_point, meter.settings.meter)
+                await self._crew.wait_until(self._crew.now() + AFTER_FAULT)
+
+    async def _turn(self, meter: _Meter) -> None:
+        """Wait for what is next with this meter, and do it."""
+        now_us = to_us(self._crew.now())
+        if self._days.day_of(now_us) - 1 < meter.state.morning:
+            meter.state, meter.newest_read, meter.reload = MeterState(), 0, True  # the clock has gone back
+        if meter.reload:
+            self._load(meter)
+        ask = next_ask(meter.state, now_us, self._days, meter.policy, meter.offset_us)
+        look_us = self._next_status_us(now_us) + SECOND_US  # by then the meter may owe more
+        step_us = meter.clock.step_us or look_us + 1
+        await self._crew.wait_until(to_datetime(first_us := min(ask.at_us, step_us, look_us)))
+        if meter.reload:
+            return
+        if first_us == ask.at_us:
+            await self._poll(meter, ask.day)
+        elif first_us == step_us:
+            await self._move_clock(meter)
 
     async def _poll(self, meter: _Meter, day: int) -> None:
         connections = self._connections if "tcp://" in meter.settings.address else nullcontext()
@@ -220,7 +233,7 @@ class Gateway:
             frames = meter.reader.trace.frames
         # Before the readings: evidence without them does no harm. A thread for nothing costs a tenth of a poll.
         if isinstance(polled.fact, Readings) and self._evidence is not no_evidence:
-            await asyncio.to_thread(self._evidence, meter.settings.meter, date.fromordinal(day), frames)
+            await self._store.beside(self._evidence, meter.settings.meter, date.fromordinal(day), frames)
         await self._settle(meter, day, polled, within=until_us < self._days.end_us(day))
 
     async def _settle(self, meter: _Meter, day: int, polled: Polled, within: bool) -> None:
@@ -230,14 +243,19 @@ class Gateway:
             state = asked_within(meter.state, now_us)
         else:
             state = after(meter.state, day, polled.outcome, now_us, self._days, meter.policy)
-        is_new = polled.outcome is Outcome.SILENT or polled.readings > meter.sent.get(day, 0)
-        done = [(meter.settings.meter, date.fromordinal(one)) for one in sorted(state.settled - meter.state.settled)]
+        which = polled.which
+        is_new = polled.outcome is Outcome.SILENT or (which is not None and which != meter.sent.get(day))
+        days = sorted(state.settled - meter.state.settled)
+        if polled.outcome is Outcome.PARTIAL and not self.counters.clock_synchronised:
+            days = []  # is its close-out past? By a clock that is months ahead it is, of Days that are still to come
+        done = [(meter.settings.meter, date.fromordinal(one)) for one in days]
         alarms = self._alarms(meter, day, polled)
         told = [(meter.settings.meter, alarms.told)] if alarms.told != meter.told else []
         if is_new or done or told:
             await self._store.put(ToStore([*([polled.fact] if is_new else []), *alarms.facts], done, told))
         meter.state, meter.told = state, alarms.told
-        meter.sent[day] = max(polled.readings, meter.sent.get(day, 0))
+        if which is not None:
+            meter.sent[day] = which
         for settled in meter.sent.keys() & state.settled:
             del meter.sent[settled]
         self._report(meter, day, polled)

@@ -61,18 +61,19 @@ async def set_clock(session: Session, now: Callable[[], datetime], step_max_s: f
     step_s = max(-step_max_s, min(step_max_s, -ahead_s))
     if abs(step_s) < 1:
         return ahead_s
-    shown = now() + timedelta(seconds=ahead_s + math.trunc(step_s))
+    to_show = timedelta(seconds=ahead_s + math.trunc(step_s))
     if session.meter.clock_code is not None:
-        text = session.meter.time.shown(shown).strftime(TIME_FORM)
+        text = session.meter.time.shown(now() + to_show).strftime(TIME_FORM)
         await session.write(session.meter.clock_code, text)
     else:
-        await _set_time_of_day(session, shown)
+        await _set_time_of_day(session, lambda: now() + to_show)
     return await clock_offset_s(session, now)
 
 
-async def _set_time_of_day(session: Session, to: datetime) -> None:
+async def _set_time_of_day(session: Session, to_show: Callable[[], datetime]) -> None:
     """Write the time alone: between a new date and a new time the clock would be a day off, whatever is logged meanwhile."""
     date, time = await session.value(DATE), await session.value(TIME)
+    to = to_show()  # at 300 Bd what was asked before took seconds
     stamp = session.meter.time.stamp(to)
     if digits(DATE, date)[-6:] != stamp[1:7]:
         raise PollError(session.meter.site, "its clock cannot be moved across midnight")

@@ -7,7 +7,6 @@ and their answers; the break. What is not answered, or wrongly, is said again, `
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -42,11 +41,13 @@ from collectors.iec62056_21_messages import (
     encode,
     without_secret,
 )
+from collectors.os_error import in_words
 from collectors.profile_maps import Archive
 from collectors.reading import PollError
 from collectors.serial_port import CharacterLine
 
 ANSWER_CHARACTERS_MAX = 1024 * 1024
+HEARD_OCTETS_MAX = 0x10000  # of one message, in one frame of the trace
 READOUT_TIMES = 3  # as long as another exchange may take: all that the meter has, at 300 Bd perhaps
 _H = TypeVar("_H", bound=Heard)
 _T = TypeVar("_T")
@@ -137,8 +138,7 @@ async def in_session(
             await line.done()
     except OSError as error:
         await line.reset()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise PollError(meter.site, f"line {line.path}: {reason}") from error
+        raise PollError(meter.site, f"line {line.path}: {in_words(error)}") from error
     except RemoteError as error:
         raise PollError(meter.site, f"{type(error).__name__}: {error}") from error
 
@@ -319,6 +319,9 @@ class Session:
                 if not data:
                     return None
                 octets += data
+                if len(octets) > HEARD_OCTETS_MAX:  # somebody babbles
+                    self._line.trace.heard(self._without_echo(octets))
+                    octets = b""
                 self._client.receive_data(data)
         finally:  # in one frame, however the characters trickled in
             self._line.trace.heard(self._without_echo(octets))

@@ -49,6 +49,7 @@ class ModbusMeter:
         self.line, self.unit, self.map, self.site, self.interval_s = line, unit, map_, site, interval_s
         self._decoder = RecordDecoder(map_.archive, map_.word_order)
         self._describer = Describer(line.framing, map_)
+        self._header_spans = header_spans(map_)
 
     async def read_day(self, start: datetime, end: datetime, now: Callable[[], datetime]) -> Answer:
         """The readings from `start` to `end` (whole seconds), from the meter's archive. Raises PollError.
@@ -137,7 +138,7 @@ class ModbusMeter:
 
     async def _header(self) -> list[Words]:
         try:
-            return await self._answers(header_spans(self.map))
+            return await self._answers(self._header_spans)
         except Refused as error:  # a status that cannot be read spoils no Day
             if error.code != ILLEGAL_ADDRESS:
                 raise
@@ -225,13 +226,15 @@ def _day_readings(
     map_: RegisterMap, header: Header, records: Sequence[ArchiveRecord], wanted_s: range, offset_s: float
 ) -> DayReadings:
     """For each wanted instant the record nearest to it, no more than a minute away."""
-    by_instant: dict[int, ArchiveRecord] = {}
+    by_slot: dict[int, ArchiveRecord] = {}
+    first_s, step_s, half_s = wanted_s.start, wanted_s.step, wanted_s.step // 2
+    off_by: dict[int, int] = {}
     for record in records:
-        slot_s = wanted_s.start + round((record.at_s - wanted_s.start) / wanted_s.step) * wanted_s.step
-        known = by_instant.get(slot_s)
-        if abs(record.at_s - slot_s) <= TOLERANCE_S and (known is None or abs(record.at_s - slot_s) < abs(known.at_s - slot_s)):
-            by_instant[slot_s] = record
-    found = [by_instant.get(slot_s) for slot_s in wanted_s]
+        slot, off_s = divmod(record.at_s - first_s + half_s, step_s)
+        off_s = abs(off_s - half_s)
+        if off_s <= TOLERANCE_S and off_s < off_by.get(slot, TOLERANCE_S + 1):
+            by_slot[slot], off_by[slot] = record, off_s
+    found = [by_slot.get(slot) for slot in range(len(wanted_s))]
     archive = map_.archive
     status = {name for record in found if record for name in record.status} if archive.status else set(header.status)
     return DayReadings(

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import termios
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -32,6 +32,7 @@ from collectors.modbus_frames import (
     check_unasked,
 )
 from collectors.modbus_maps import Table
+from collectors.os_error import in_words
 from collectors.trace import Trace
 
 FUNCTION: dict[Table, int] = {"holding": 3, "input": 4}
@@ -39,6 +40,7 @@ BAUD = 19200  # with even parity, after "MODBUS over serial line" 2.5.1
 CHARACTER_BITS = 11
 FRAME_OCTETS_MAX = 256 + 8  # the longest answer and its question
 NOISE_S = 0.05  # silence after noise; a USB adapter hands on what it has every 16 ms
+Connect = Callable[[], Coroutine[Any, Any, Any]]
 Parity = Literal["none", "even"]
 
 
@@ -122,6 +124,8 @@ class ModbusLine:
             retries=0, reconnect_delay=0, trace_packet=self._passes, trace_connect=self._connection_changed
         )
         client.ctx.max_buffer_size = 2 * OCTETS_MAX  # its own would drop a late answer together with the one behind it
+        refused: list[OSError] = []
+        client.ctx.call_create = _noting(client.ctx.call_create, refused)
         try:
             is_there = await client.connect()
         except termios.error as error:  # which pyserial lets through
@@ -130,18 +134,20 @@ class ModbusLine:
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # pymodbus takes a cancellation for a refused connection
                 raise asyncio.CancelledError
-            raise NothingCame(self._absent())
+            raise NothingCame(self._absent(refused))
         return client
 
     def _made(self, **common: Any) -> ModbusBaseClient:
         framer = FramerType.RTU if self.framing == "rtu" else FramerType.SOCKET
         return AsyncModbusTcpClient(self._host, port=self._port, timeout=self._timeout_s, framer=framer, **common)
 
-    def _absent(self) -> str:
-        return "no connection"
+    def _absent(self, refused: Sequence[OSError]) -> str:
+        return f"no connection: {in_words(refused[-1])}" if refused else f"no connection within {self._timeout_s:.3g} s"
 
     async def _silence(self, unit: int, pause_s: float) -> None:
         """Wait until the line has been silent for long enough, and no late answer of this unit is to be feared."""
+        if self.framing == "tcp" and not pause_s:  # whose answers are numbered
+            return
         now = asyncio.get_running_loop().time
         patience = now() + 2 * self._timeout_s
         self._late_until = {other: until for other, until in self._late_until.items() if until > now()}
@@ -229,12 +235,25 @@ class SerialModbusLine(ModbusLine):
         parity = "E" if self._parity == "even" and not is_pty else "N"
         return AsyncModbusSerialClient(self._host, baudrate=self.baud or BAUD, parity=parity, timeout=self._timeout_s, **common)
 
-    def _absent(self) -> str:
+    def _absent(self, refused: Sequence[OSError]) -> str:
         if not os.path.exists(self._host):
             return f"there is no {self._host}"
         if not os.access(self._host, os.R_OK | os.W_OK):
             return f"{self._host} may not be opened: no permission"
-        return f"{self._host} cannot be opened"
+        return f"{self._host} cannot be opened" + (f": {in_words(refused[-1])}" if refused else "")
+
+
+def _noting(create: Connect, refused: list[OSError]) -> Connect:
+    """As `create`; why it failed is added to `refused`, for pymodbus only logs it."""
+
+    async def noted() -> Any:
+        try:
+            return await create()
+        except OSError as error:
+            refused.append(error)
+            raise
+
+    return noted
 
 
 def modbus_line(address: str, timeout_s: float, baud: int | None = None, parity: Parity | None = None) -> ModbusLine:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import NamedTuple
@@ -201,6 +201,7 @@ class RecordDecoder:
             self._place[name] = values
             values, end = values + (words if type_.endswith("ymdhms") else 1), offset + words
         self._packed = struct.Struct(f"{packed}{2 * (size - end)}x")
+        self._counts = [self._count_of(name) for name in ("index", "unconverted", "own_index")]
 
     def records(self, answers: Iterable[Words]) -> list[ArchiveRecord]:
         """The records in the answers to `record_spans`, in their order. Raises BadRegisters."""
@@ -213,18 +214,29 @@ class RecordDecoder:
     def _record(self, values: tuple[int, ...], words: Words) -> ArchiveRecord:
         archive, place = self._archive, self._place
         at = values[place["at"] :]
+        index, unconverted, own_index = self._counts
         return ArchiveRecord(
             at[0] - archive.at.utc_offset_s
             if archive.at.type == "unix_u32"
             else _calendar_s(at[: WORDS[archive.at.type]], words, archive.at),
-            self._count("index", archive.index, values),
-            self._count("unconverted", archive.unconverted, values),
-            self._count("own_index", archive.own_index, values),
+            index and index(values),
+            unconverted and unconverted(values),
+            own_index and own_index(values),
             self._flags.names(values[place["status"]]) if self._flags else (),
         )
 
-    def _count(self, name: str, number: Number | None, values: tuple[int, ...]) -> int | None:
-        return None if number is None else _checked(values[self._place[name]], number)
+    def _count_of(self, name: str) -> Callable[[tuple[int, ...]], int | None] | None:
+        """What takes a count out of a record's values. Most are whole ticks as they stand, and not looked into further."""
+        number: Number | None = getattr(self._archive, name)
+        if number is None:
+            return None
+        place, below = self._place[name], _sound_below(number)
+
+        def count(values: tuple[int, ...]) -> int | None:
+            raw = values[place]
+            return raw if raw < below else _checked(raw, number)
+
+        return count
 
 
 def _parts(archive: Archive, order: WordOrder) -> Iterator[tuple[int, int, str, str]]:
@@ -235,6 +247,14 @@ def _parts(archive: Archive, order: WordOrder) -> Iterator[tuple[int, int, str, 
             words = WORDS[part.type]
             offset = part.address if order == "big" else archive.record_registers - part.address - words
             yield offset, words, name, part.type
+
+
+def _sound_below(number: Number) -> int:
+    """Below this every value is its own number of ticks, and allowed; 0: none is."""
+    if number.ticks != 1 or number.type in FLOATS or number.type.startswith("bcd"):
+        return 0
+    ends = (INTEGER_MAX, number.missing, None if number.limit is None else number.limit + 1)
+    return min(end for end in ends if end is not None)
 
 
 def _checked(raw: int, number: Number) -> int | None:

@@ -11,26 +11,21 @@ acknowledged, or it would come for ever.
 from __future__ import annotations
 
 import logging
-import queue
-import secrets
 import ssl
 import threading
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Protocol
 
-import msgspec
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from collectors.mqtt_commands import Commands
 from collectors.mqtt_payloads import (
     BadPayload,
-    Command,
     Confirmation,
     IntervalRequest,
     PushedAlarm,
@@ -41,8 +36,9 @@ from collectors.mqtt_payloads import (
     to_facts,
 )
 from collectors.outbox import Outbox, OutboxError
-from metering.facts import AnyFact, IntervalSet, PollFailed
-from metering.gasday import GasDays, to_datetime, to_us
+from collectors.reading import as_reason
+from metering.facts import AnyFact, PollFailed
+from metering.gasday import GasDays, to_us
 
 log = logging.getLogger(__name__)
 DISK_RETRY_S = 2.0
@@ -92,15 +88,6 @@ class MqttCounters:
     offline: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """An interval that a logger was told to keep, and is to confirm."""
-
-    id: str
-    interval_s: int
-    timer: threading.Timer
-
-
 def no_order(meter: str, _interval_s: int) -> None:
     """Of a gateway that polls no meter."""
     raise KeyError(meter)
@@ -126,32 +113,27 @@ class MqttCollector:
     ) -> None:
         self.counters = MqttCounters()
         self._broker, self._outbox, self._now, self._days = broker, outbox, now, days or GasDays()
-        self._confirm_s, self._order = confirm_s, order
+        self._order = order
         self._points = {(each.logger, each.meter): each.meter_point for each in loggers}
         self._loggers = {each.logger for each in loggers}
         self._root = f"{broker.prefix}/gateways/{gateway}"
-        self._asked: dict[str, _Asked] = {}
-        self._resends: dict[int, tuple[str, date]] = {}
-        self._published: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._look_s = look_s
         self._strangers: set[str] = set()
-        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._client = self._made()
-        self._looking = threading.Thread(target=self._look, name="mqtt-resend", daemon=True)
+        self._commands = Commands(
+            self._client, broker.prefix, self._points, outbox, now, self._days, self._stored, confirm_s, look_s
+        )
 
     def start(self) -> None:
         """Begin to connect, and go on whatever happens to the connection."""
         self._client.connect_async(self._broker.host, self._broker.port, self._broker.keepalive_s)
         self._client.loop_start()
-        self._looking.start()
+        self._commands.start()
 
     def stop(self) -> None:
         """End; what is not acknowledged comes again at the next start."""
         self._stop.set()
-        for asked in list(self._asked.values()):
-            asked.timer.cancel()
-        self._published.put(0)
+        self._commands.stop()
         self._client.publish(f"{self._root}/state", "offline", qos=1, retain=True)
         self._client.disconnect()
         self._client.loop_stop()
@@ -161,18 +143,7 @@ class MqttCollector:
 
         The command is kept by the broker until then, for loggers that sleep. KeyError for a logger that we do not have.
         """
-        if logger not in self._loggers:
-            raise KeyError(logger)
-        number = secrets.token_hex(4)
-        timer = threading.Timer(self._confirm_s, self._not_confirmed, (logger, number))
-        timer.daemon = True
-        with self._lock:
-            before = self._asked.get(logger)
-            self._asked[logger] = _Asked(number, interval_s, timer)
-        if before is not None:
-            before.timer.cancel()
-        timer.start()
-        self._command(logger, Command(id=number, interval_s=interval_s), retain=True)
+        self._commands.set_interval(logger, interval_s)
 
     def _made(self) -> Client:
         broker = self._broker
@@ -240,24 +211,36 @@ class MqttCollector:
 
     def _on_message(self, client: Client, _data: Any, message: MQTTMessage) -> None:
         """In the receiving thread, from the first byte to the acknowledgement: so none can be of another session."""
-        if self._stored(self._taken(message)) and not self._stop.is_set():
+        if self._kept(message) and not self._stop.is_set():
             client.ack(message.mid, message.qos)
+
+    def _kept(self, message: MQTTMessage) -> bool:
+        """Whether what a message says is on disk; that it cannot be, where the outbox will never take it."""
+        facts = self._taken(message)
+        try:
+            return self._stored(facts)
+        except Exception as error:  # without an acknowledgement it would come for ever, and hold up the others'
+            log.exception("MQTT: a message could not be stored")
+            return self._stored(self._rejected(self._about(message)[0], f"{type(error).__name__}: {error}", message))
 
     def _taken(self, message: MQTTMessage) -> list[AnyFact]:
         self.counters.messages += 1
-        logger = ""
+        logger, kind = self._about(message)
         try:
-            topic = message.topic.removeprefix(f"{self._broker.prefix}/").split("/", 2)
-            if topic[0] == "gateways":
-                self._asked_for(decoded(bytes(message.payload), IntervalRequest))
+            if not logger:
+                self._asked_for(message)
                 return []
-            logger = topic[1]
-            return self._facts(logger, topic[2], bytes(message.payload))
+            return self._facts(logger, kind, bytes(message.payload))
         except BadPayload as error:
             return self._rejected(logger, str(error), message)
         except Exception as error:  # one message of one logger must not end the others'
             log.exception("MQTT: a message could not be taken")
             return self._rejected(logger, f"{type(error).__name__}: {error}", message)
+
+    def _about(self, message: MQTTMessage) -> tuple[str, str]:
+        """Which logger's message it is (nobody's: it is for the gateway), and of which kind."""
+        group, name, kind = message.topic.removeprefix(f"{self._broker.prefix}/").split("/", 2)
+        return name if group == "loggers" else "", kind
 
     def _facts(self, logger: str, kind: str, payload: bytes) -> list[AnyFact]:
         if logger not in self._loggers:
@@ -272,7 +255,7 @@ class MqttCollector:
                 alarm: PushedAlarm = decoded(payload, PushedAlarm)
                 return [to_alarm(alarm, self._point(logger, alarm.meter))]
             case "confirm":
-                return self._confirmed(logger, decoded(payload, Confirmation))
+                return self._commands.confirmed(logger, decoded(payload, Confirmation))
             case _:
                 self._is(logger, payload)
                 return []
@@ -295,7 +278,7 @@ class MqttCollector:
     def _rejected(self, logger: str, reason: str, message: MQTTMessage) -> list[AnyFact]:
         """Of a logger that we have a fact says so, for its first meter; of another one line in the log does, once."""
         self.counters.rejected += 1
-        shown = f"{reason}; {len(message.payload)} bytes: {message.payload[:SHOWN_BYTES]!r}"
+        shown = f"{as_reason(reason)}; {len(message.payload)} bytes: {message.payload[:SHOWN_BYTES]!r}"
         known = [(meter, point) for (name, meter), point in self._points.items() if name == logger]
         if not known:
             if logger not in self._strangers and len(self._strangers) < STRANGERS_MAX:
@@ -326,7 +309,10 @@ class MqttCollector:
 
     # Intervals.
 
-    def _asked_for(self, request: IntervalRequest) -> None:
+    def _asked_for(self, message: MQTTMessage) -> None:
+        if message.retain:  # it would be done again at each connection, whatever was asked for since
+            raise BadPayload("a request that the broker keeps; allowed: without `retain`")
+        request: IntervalRequest = decoded(bytes(message.payload), IntervalRequest)
         if (request.logger is None) == (request.meter is None):
             raise BadPayload("logger: give either `logger` or `meter`, one of the two")
         try:
@@ -338,76 +324,7 @@ class MqttCollector:
             kind = "logger" if request.meter is None else "meter that is polled"
             raise BadPayload(f'no {kind} "{error.args[0]}" in the configuration') from None
 
-    def _confirmed(self, logger: str, confirmation: Confirmation) -> list[AnyFact]:
-        with self._lock:
-            asked = self._asked.get(logger)
-            if asked is not None and asked.interval_s == confirmation.interval_s:
-                del self._asked[logger]
-                asked.timer.cancel()
-                asked = None
-        if asked is None:  # the broker need not keep the command any longer
-            self._client.publish(self._command_topic(logger), b"", qos=1, retain=True)
-        log.info("MQTT: logger %s reads every %d s, as it confirms", logger, confirmation.interval_s)
-        return self._interval_set(logger, confirmation.interval_s, confirmed=True)
-
-    def _not_confirmed(self, logger: str, number: str) -> None:
-        with self._lock:
-            asked = self._asked.get(logger)
-            if asked is None or asked.id != number:
-                return
-            del self._asked[logger]
-        log.warning("MQTT: logger %s has not confirmed an interval of %d s", logger, asked.interval_s)
-        self._stored(self._interval_set(logger, asked.interval_s, confirmed=False))
-
-    def _interval_set(self, logger: str, interval_s: int, confirmed: bool) -> list[AnyFact]:
-        points = sorted({point for (name, _), point in self._points.items() if name == logger})
-        return [IntervalSet(meter_point=point, interval_s=interval_s, confirmed=confirmed) for point in points]
-
-    def _command(self, logger: str, command: Command, retain: bool) -> int:
-        return self._client.publish(self._command_topic(logger), msgspec.json.encode(command), qos=1, retain=retain).mid
-
-    def _command_topic(self, logger: str) -> str:
-        return f"{self._broker.prefix}/loggers/{logger}/command"
-
-    # Days that the outbox gave up.
-
-    def _look(self) -> None:
-        """A thread of its own: what the broker has is settled at once, and now and then it is looked for more."""
-        look_at = time.monotonic() + self._look_s
-        while not self._stop.is_set():
-            with suppress(queue.Empty):
-                self._settle(self._published.get(timeout=max(0.0, look_at - time.monotonic())))
-            if time.monotonic() >= look_at:
-                look_at = time.monotonic() + self._look_s
-                self._ask_again()
-
-    def _ask_again(self) -> None:
-        """Tell loggers to push again the Days of which the outbox gave readings up, where it has room by now."""
-        of_meter = {meter: logger for logger, meter in self._points}
-        try:
-            wanted = self._outbox.days_to_ask(self._now()) if self._client.is_connected() else []
-        except OutboxError as error:
-            log.debug("MQTT: %s", error)
-            return
-        for meter, day in wanted:
-            if meter in of_meter and (meter, day) not in self._resends.values():
-                number = self._command(of_meter[meter], self._resend(meter, day), retain=False)
-                self._resends[number] = meter, day
-
-    def _settle(self, number: int) -> None:
-        """The broker has a message: where it asks for a Day, only now is that Day taken as asked for."""
-        asked = self._resends.pop(number, None)
-        if asked is not None:
-            try:
-                self._outbox.ask_again([asked])
-            except OutboxError as error:  # it will be asked for once more
-                log.debug("MQTT: %s", error)
-
-    def _resend(self, meter: str, day: date) -> Command:
-        start, end = self._days.start_us(day.toordinal()), self._days.end_us(day.toordinal())
-        return Command(id=secrets.token_hex(4), meter=meter, resend_from=to_datetime(start), resend_until=to_datetime(end))
-
     def _on_publish(
         self, _client: Client, _data: Any, number: int, _reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        self._published.put(number)  # paho holds a lock here that publishing takes
+        self._commands.published(number)

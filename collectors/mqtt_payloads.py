@@ -58,7 +58,7 @@ class PushedAlarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     meter: Text
     at: datetime
-    kind: str
+    kind: Annotated[str, Meta(max_length=64)]
     detail: Annotated[str, Meta(max_length=1000)] = ""
 
 

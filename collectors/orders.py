@@ -147,6 +147,8 @@ class OrderDesk:
             return Answer(error=f"{type(error).__name__}: {error}"), None
 
     def _told(self, order: Order) -> Answer:
+        if time.time() > order.until:
+            return Answer(error="no gateway ran in time; nothing was sent")
         try:
             self._tell_logger(order.meter, order.interval_s)
         except KeyError:

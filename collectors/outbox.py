@@ -42,11 +42,12 @@ from collectors.outbox_cap import (
     give_up_old,
     held_bytes,
     record,
+    stored_fact,
 )
 from collectors.outbox_file import DISK_FULL, OutboxError, OutboxFull, connect, explained, hold, is_damage
 from metering.facts import AnyFact, Readings, meter_point_of
 from metering.gasday import GasDays, to_datetime, to_us
-from metering.wire import FRAME_BYTES_MAX, decode_fact, encode_fact
+from metering.wire import FRAME_BYTES_MAX, encode_fact
 
 __all__ = ["FACT_BYTES_MAX", "Backlog", "Cap", "GivenUpSoFar", "Outbox", "OutboxError", "OutboxFull", "StoredFact", "Told"]
 
@@ -105,7 +106,7 @@ class Outbox:
         self._listeners: list[Callable[[], None]] = []
         self._reserve = path.with_name(path.name + ".reserve")
         self._age_checked_us: int | None = None
-        self._gives_up = False
+        self._gives_up = self._is_to_be_made = self._is_unreadable = False
         self._held = hold(path.with_name(path.name + ".lock"))
         try:
             self._db = self._open()
@@ -143,11 +144,20 @@ class Outbox:
             listener()
 
     def pending(self, limit: int, after: int = 0) -> list[StoredFact]:
-        """The oldest facts that are not acknowledged, in the order they were put: at most `limit`, with ids above `after`."""
+        """The oldest facts that are not acknowledged, in the order they were put: at most `limit`, with ids above `after`.
+
+        What this program cannot read, for its octets are spoiled or a later version put it there, is passed over and stays.
+        """
         query = "SELECT id, committed_us, packed FROM facts WHERE id > ? ORDER BY id LIMIT ?"
+        found: list[StoredFact] = []
         with self._reading() as db:
-            rows = db.execute(query, (after, limit)).fetchall()
-        return [StoredFact(number, to_datetime(us), decode_fact(packed), len(packed)) for number, us, packed in rows]
+            while len(found) < limit and (rows := db.execute(query, (after, limit - len(found))).fetchall()):
+                for after, us, packed in rows:
+                    if (fact := stored_fact(packed)) is not None:
+                        found.append(StoredFact(after, to_datetime(us), fact, len(packed)))
+                    else:
+                        self._say_unreadable(after)
+        return found
 
     def acknowledge(self, ids: Iterable[int]) -> None:
         """These facts are in Kafka: they leave the outbox, on a full disk too."""
@@ -216,6 +226,11 @@ class Outbox:
         with self._lock:
             self._db.close()
             self._held.close()
+
+    def _say_unreadable(self, number: int) -> None:
+        if not self._is_unreadable:
+            log.error("%s: fact %d cannot be read by this version; it, and any other like it, stays", self.path, number)
+        self._is_unreadable = True
 
     def _delete(self, numbers: list[tuple[int]]) -> None:
         with self._transaction() as db:
@@ -324,13 +339,23 @@ class Outbox:
     def _replace(self, reason: str) -> None:
         """The file turned out to be corrupt: a new one in its place. Its ids begin where the old one's ended, or an
         acknowledgement of what was in the old one could take away what is in the new one."""
+        self._is_to_be_made = True
         with suppress(sqlite3.Error):
             self._db.close()
         self._set_aside(reason)
+        self._make_anew()
+
+    def _make_anew(self) -> None:
+        """OutboxError where the disk refuses: then it is made at the next use."""
         last = self._last_id
         self._db = self._open()
-        self._db.execute("INSERT INTO sqlite_sequence VALUES ('facts', ?)", (last,))
+        try:
+            self._db.execute("INSERT INTO sqlite_sequence VALUES ('facts', ?)", (last,))
+        except sqlite3.Error as error:
+            self._db.close()
+            raise explained(error, self.path) from error
         self.id = self._read_id()
+        self._is_to_be_made = False
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -349,6 +374,8 @@ class Outbox:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            if self._is_to_be_made:
+                self._make_anew()
             try:
                 yield self._db
             except sqlite3.Error as error:

@@ -20,7 +20,7 @@ import msgspec
 
 from metering.facts import AnyFact, GatewayStatus, GivenUp, PollFailed, Readings
 from metering.gasday import SECOND_US, GasDays, to_us
-from metering.wire import decode_fact, encode_fact
+from metering.wire import NOT_A_FACT, decode_fact, encode_fact
 
 REPORT, INTERVAL, BOUNDARY, STAYS, LOSS = range(5)  # in this order facts go; the last two never do
 HOUR_US = 3600 * SECOND_US
@@ -62,6 +62,14 @@ class Loss:
 
 class CannotGiveUp(Exception):
     """The cap is reached, and nothing is left that may go."""
+
+
+def stored_fact(packed: bytes) -> AnyFact | None:
+    """A fact of the file; None where this program cannot read it."""
+    try:
+        return decode_fact(packed)
+    except NOT_A_FACT:
+        return None
 
 
 def class_of(fact: AnyFact, days: GasDays, committed_us: int) -> tuple[int, int]:
@@ -108,9 +116,11 @@ def give_up_old(db: sqlite3.Connection, cap: Cap, days: GasDays, now_us: int, lo
     """Reports and interval readings that have waited for longer than `max_hours` go."""
     if cap.max_hours is None:
         return
-    query = "SELECT id, goes, packed FROM facts WHERE goes <= ? AND committed_us < ?"
-    for row in db.execute(query, (INTERVAL, now_us - round(cap.max_hours * HOUR_US))).fetchall():
-        _take(db, days, loss, *row)
+    query = "SELECT id, goes, packed FROM facts WHERE goes <= ? AND committed_us < ? LIMIT ?"
+    before_us = now_us - round(cap.max_hours * HOUR_US)
+    while rows := db.execute(query, (INTERVAL, before_us, _AT_A_TIME)).fetchall():
+        for row in rows:
+            _take(db, days, loss, *row)
 
 
 def give_up_most(db: sqlite3.Connection, cap: Cap, days: GasDays, loss: Loss) -> None:
@@ -136,7 +146,7 @@ def held_bytes(db: sqlite3.Connection) -> int:
 
 def _take(db: sqlite3.Connection, days: GasDays, loss: Loss, number: int, goes: int, packed: bytes) -> None:
     """One fact goes, or what of it goes first. Its id stays: it may be on its way, and its acknowledgement is as good."""
-    fact = decode_fact(packed)
+    fact = stored_fact(packed)
     if not isinstance(fact, Readings):
         loss.reports += 1
         db.execute("DELETE FROM facts WHERE id = ?", (number,))

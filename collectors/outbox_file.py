@@ -12,9 +12,8 @@ import sqlite3
 from pathlib import Path
 from typing import IO
 
-from collectors.outbox_cap import LOSS, STAYS, class_of
+from collectors.outbox_cap import LOSS, STAYS, class_of, stored_fact
 from metering.gasday import GasDays
-from metering.wire import decode_fact
 
 FORMAT = 2
 DISK_FULL = "{path}: the disk is full, nothing was stored; what was stored before stays readable"
@@ -120,9 +119,13 @@ def _to_format_2(db: sqlite3.Connection, days: GasDays) -> None:
     """In the transaction that has begun, which this ends: `executescript` would commit it, were there no BEGIN inside."""
     for statement in _statements(_SCHEMA_2):
         db.execute(statement)
-    for number, committed_us, packed in db.execute("SELECT id, committed_us, packed FROM facts").fetchall():
-        goes, gas_day = class_of(decode_fact(packed), days, committed_us)
-        db.execute("UPDATE facts SET goes = ?, gas_day = ? WHERE id = ?", (goes, gas_day, number))
+    last = 0
+    query = "SELECT id, committed_us, packed FROM facts WHERE id > ? ORDER BY id LIMIT 1000"
+    while rows := db.execute(query, (last,)).fetchall():  # it may be more than the memory holds
+        for last, committed_us, packed in rows:
+            if (fact := stored_fact(packed)) is not None:
+                goes, gas_day = class_of(fact, days, committed_us)
+                db.execute("UPDATE facts SET goes = ?, gas_day = ? WHERE id = ?", (goes, gas_day, last))
     db.execute(f"PRAGMA user_version = {FORMAT}")
     db.execute("COMMIT")
 

@@ -19,7 +19,7 @@ from collectors.modbus import ModbusMeter
 from collectors.modbus_line import BAUD, ModbusLine, modbus_line
 from collectors.modbus_maps import register_map
 from collectors.reader import Answer, MeterSettings, Reader, Unanswered
-from collectors.reading import DayReadings, PollError
+from collectors.reading import DayReadings, PollError, as_reason
 from collectors.schedule import Outcome
 from metering.facts import PollFailed, Readings
 from metering.gasday import GasDays, to_datetime
@@ -34,6 +34,13 @@ class Polled(NamedTuple):
     outcome: Outcome
     fact: Readings | PollFailed
     readings: int
+
+    @property
+    def which(self) -> int | None:
+        """By which the readings are known again; None where there are none. Their number is not enough: a meter without a log
+        has one at a time, each time another."""
+        fact = self.fact
+        return hash((fact.at, fact.first_at, fact.index)) if isinstance(fact, Readings) and self.readings else None
 
 
 def make_readers(meters: Iterable[MeterSettings], timeout_s: float) -> list[Reader]:
@@ -102,7 +109,7 @@ def _failed(meter: MeterSettings, day: int, cause: str, attempts: int) -> Polled
         meter_point=meter.meter_point,
         meter=meter.meter,
         gas_day=date.fromordinal(day),
-        reason=cause,
+        reason=as_reason(cause),
         attempts=attempts,
     )
     return Polled(Outcome.SILENT, fact, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +92,8 @@ class SerialPort:
 
     def ask(self, one: Try, timeout_s: float) -> str | None:
         """As `Port.ask`."""
+        if os.path.exists(self._path) and not stat.S_ISCHR(os.stat(self._path).st_mode):
+            raise OSError("it is no serial line")
         try:
             return self._ask(one, timeout_s)
         except termios.error as error:  # which pyserial lets through

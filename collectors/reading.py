@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from metering.facts import ReferenceIndex, Status
 
+REASON_CHARACTERS_MAX = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayReadings:
@@ -35,6 +37,12 @@ class DayReadings:
     def has_boundaries(self) -> bool:
         """Whether the first and the last reading are there, which the Day's volume rests on."""
         return bool(self.index) and self.index[0] is not None and self.index[-1] is not None
+
+
+def as_reason(cause: str) -> str:
+    """A cause as a fact and the log give it: one line, as long as a person reads, for some of it may be what a meter said."""
+    shown = "".join(each if each.isprintable() else "?" for each in cause[:REASON_CHARACTERS_MAX])
+    return shown if len(cause) <= REASON_CHARACTERS_MAX else shown + "..."
 
 
 class PollError(Exception):

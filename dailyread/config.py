@@ -7,8 +7,6 @@ Nothing here imports a client library, so that a gateway loads no stream job and
 from __future__ import annotations
 
 import argparse
-import ipaddress
-import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,11 +17,10 @@ import msgspec
 from msgspec import Meta
 
 from collectors.outbox_cap import Cap
-from dailyread.meters import MeterConfig, PushingMeterConfig, Seconds, is_line, together
+from dailyread.config_checks import ca_mistake, clock_mistake, host_and_port, is_loopback, rules_mistake, tls_mistakes
+from dailyread.meters import MeterConfig, PushingMeterConfig, Seconds, together
 from dailyread.settings import ConfigError, Secret, Table, environment, load, read_toml, settings
-from dailyread.tls import client_context
 from metering.limits import Name
-from metering.rules import load as load_rules
 
 RESERVED_GATEWAYS = ("broadcast", "submit", "provide")
 Security = Literal["tls", "plaintext"]
@@ -90,7 +87,7 @@ class KafkaConfig(Table, frozen=True, kw_only=True):
         for address in self.bootstrap_servers:
             if not 0 < host_and_port(address)[1] < 65536:
                 yield "bootstrap_servers", f'found "{address}"; allowed: a port from 1 to 65535'
-        yield from _tls_mistakes(self)
+        yield from tls_mistakes(self)
         if self.sasl is not None and self.sasl.mechanism == "PLAIN" and not self.tls and not self._all_loopback():
             yield (
                 "sasl.mechanism",
@@ -114,7 +111,7 @@ class InfluxConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.token is None:
             yield "token", "missing; allowed: DAILYREAD_INFLUX__TOKEN in the environment, or `token_file`"
-        yield from _ca_mistake(self.ca_file)
+        yield from ca_mistake(self.ca_file)
         yield from self._url_mistakes()
 
     def _url_mistakes(self) -> Iterator[tuple[str, str]]:
@@ -188,7 +185,7 @@ class MqttConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not 0 < host_and_port(self.broker)[1] < 65536:
             yield "broker", f'found "{self.broker}"; allowed: a port from 1 to 65535'
-        yield from _tls_mistakes(self)
+        yield from tls_mistakes(self)
         if self.password is not None and self.user is None:
             yield "user", "missing beside `password`; allowed: both, or neither"
         if self.password is not None and not self.tls and not is_loopback(host_and_port(self.broker)[0]):
@@ -279,8 +276,8 @@ class GatewayConfig(Table, frozen=True, kw_only=True):
             yield "meters", "none; allowed: one `[[meters]]` table or more, `[mqtt]` with loggers, or `[dlms_push]` with meters"
         pushing = self.dlms_push.not_among(self.meters) if self.dlms_push else []
         yield from together(self.meters, [*(self.mqtt.loggers if self.mqtt else ()), *pushing])
-        yield from _rules_mistake(self.rules)
-        yield from _clock_mistake(self.clock)
+        yield from rules_mistake(self.rules)
+        yield from clock_mistake(self.clock)
 
 
 class ProvideConfig(Table, frozen=True, kw_only=True):
@@ -324,7 +321,7 @@ class StreamConfig(Table, frozen=True, kw_only=True):
         for name in msgspec.structs.astuple(self.kafka.topics):
             if name.startswith(prefix):
                 yield "provide.topic_prefix", f'found "{prefix}", with which the topic "{name}" begins; allowed: another'
-        yield from _rules_mistake(self.rules)
+        yield from rules_mistake(self.rules)
 
 
 KINDS: tuple[type[Table], ...] = (GatewayConfig, StreamConfig)
@@ -362,78 +359,3 @@ def kind_of(path: Path) -> type[GatewayConfig] | type[StreamConfig]:
     keys = read_toml(path).keys()
     gateway, stream = ({leaf[0] for leaf, _ in settings(kind)} for kind in KINDS)
     return GatewayConfig if len(keys & (gateway - stream)) > len(keys & (stream - gateway)) else StreamConfig
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """The parts of `host:port`; the brackets of an IPv6 address are taken off."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own, by its spelling."""
-    bare = host.strip("[]").lower()
-    if bare in ("localhost", "ip6-localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return False
-
-
-def _tls_mistakes(config: KafkaConfig | MqttConfig) -> Iterator[tuple[str, str]]:
-    if not config.tls:
-        for field in ("ca_file", "certificate_file", "key_file"):
-            if getattr(config, field) is not None:
-                yield field, 'given, but connections are not TLS; allowed: with `security = "tls"` only'
-        return
-    yield from _ca_mistake(config.ca_file)
-    if (config.certificate_file is None) != (config.key_file is None):
-        yield "certificate_file", "and `key_file` belong together; allowed: both or neither"
-    elif config.certificate_file is not None:
-        try:
-            client_context(None, config.certificate_file, config.key_file, config.key_password)
-        except OSError as error:
-            files = f'found "{config.certificate_file}" and "{config.key_file}"'
-            yield (
-                "certificate_file",
-                f"{files}: {_reason(error)}; allowed: a PEM certificate, its key, and the key's password",
-            )
-
-
-def _ca_mistake(path: Path | None) -> Iterator[tuple[str, str]]:
-    if path is None:
-        return
-    try:
-        client_context(path)
-    except OSError as error:
-        yield "ca_file", f'found "{path}": {_reason(error)}; allowed: a PEM file of certificates'
-
-
-def _reason(error: OSError) -> str:
-    """Why a file cannot be used, in a few words."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "not usable as they are").replace("_", " ").lower()
-    return error.strerror or str(error)
-
-
-def _rules_mistake(path: Path | None) -> Iterator[tuple[str, str]]:
-    if path is None:
-        return
-    if not path.is_file():
-        yield "rules", f'found "{path}", which is no file; allowed: the path of a TOML file of rules'
-        return
-    try:
-        load_rules(path.read_bytes()).calendar()
-    except (OSError, ValueError, KeyError) as error:
-        yield "rules", f'found "{path}": {error}; allowed: a TOML file of rules'
-
-
-def _clock_mistake(clock: str) -> Iterator[tuple[str, str]]:
-    good = clock == "system" or (clock.startswith("unix:") and len(clock) > 5) or _is_loopback_tcp(clock)
-    if not good:
-        yield "clock", f'found "{clock}"; allowed: "system", or a stepped clock at tcp://127.0.0.1:PORT or unix:/PATH'
-
-
-def _is_loopback_tcp(address: str) -> bool:
-    return address.startswith("tcp://") and is_line(address) and is_loopback(urlsplit(address).hostname or "")

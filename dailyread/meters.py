@@ -6,9 +6,10 @@ is loaded for it.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from msgspec import Meta
@@ -19,9 +20,9 @@ from collectors.profile_maps import profile_map
 from dailyread.settings import NameOrFile, Table
 from metering.limits import Name
 
+TCP = "tcp://host:port (1 to 65535)"
 Seconds = Annotated[float, Meta(gt=0)]
 Mistakes = Iterator[tuple[str, str]]
-V = TypeVar("V", str, tuple[str, str, str])
 _DEVICE_ADDRESS = re.compile(r"[A-Za-z0-9 ]{0,32}")
 
 
@@ -96,27 +97,29 @@ def together(meters: Sequence[MeterConfig], others: Sequence[Named] = ()) -> Mis
     """What is wrong with meters beside each other, and beside `others`, which are not asked: names that must be one's own,
     and one line's settings."""
     for field, what in (("meter_point", "of the meter point"), ("meter", "with the serial number")):
-        names = [str(getattr(meter, field)) for meter in (*meters, *others)]
-        for name in _more_than_once(names):
-            yield "meters", f'two meters {what} "{name}"; allowed: one each'
-    for address, device, map_ in _more_than_once([(meter.address, str(meter.device), meter.map or "") for meter in meters]):
-        yield "meters", f'two meters at "{address}" with the device "{device}" and the map "{map_}"; allowed: one each'
-    for address in sorted({meter.address for meter in meters}):
-        if len({meter.parity or "even" for meter in meters if meter.address == address}) > 1:
-            yield "meters", f'meters at "{address}" with different `parity`; allowed: one for a line'
-        if len({meter.protocol for meter in meters if meter.address == address}) > 1:
-            yield "meters", f'meters at "{address}" with different `protocol`; allowed: one for a line'
-        if len({meter.baud for meter in meters if meter.address == address and meter.protocol != "iec62056_21"}) > 1:
-            yield "meters", f'meters at "{address}" with different `baud`; allowed: one for a line'
+        for name, those in _more_than_once([str(getattr(meter, field)) for meter in (*meters, *others)]):
+            yield _tables(those, len(meters)), f'two meters {what} "{name}"; allowed: one each'
+    ends = [(meter.address, str(meter.device), meter.map or "") for meter in meters]
+    for (address, device, map_), those in _more_than_once(ends):
+        what = f'at "{address}" with the device "{device}" and the map "{map_}"'
+        yield _tables(those, len(meters)), f"two meters {what}; allowed: one each"
+    yield from _of_one_line(meters, "parity", lambda meter: meter.parity or "even")
+    yield from _of_one_line(meters, "protocol", lambda meter: meter.protocol)
+    yield from _of_one_line(
+        [None if meter.protocol == "iec62056_21" else meter for meter in meters], "baud", lambda meter: meter.baud
+    )
+    yield from _of_one_line(
+        [meter if meter.protocol == "modbus" else None for meter in meters], "timeout_s", lambda meter: meter.timeout_s
+    )
 
 
 def told(meter: MeterConfig) -> str:
-    """A meter that is rightly configured, in a line."""
-    device = f', device "{meter.device}"' if meter.device != "" else ""
+    """A meter that is rightly configured, in two lines, so that they fit a terminal."""
+    device = f", device {json.dumps(meter.device)}" if meter.device != "" else ""
     line = f", {meter.baud} Bd" if meter.baud else ""
-    parity = f", {meter.parity} parity" if meter.parity else ""
+    parity = f", {meter.parity.replace('none', 'no')} parity" if meter.parity else ""
     where = f"{meter.protocol} at {meter.address}{device}{line}{parity}"
-    return f"{meter.meter_point}  {meter.meter}  {where}: {_map_title(meter)}, every {meter.interval_s} s"
+    return f"{meter.meter_point}  {meter.meter}  {where}\n    every {meter.interval_s} s, map {meter.map}: {_map_title(meter)}"
 
 
 def _map_title(meter: MeterConfig) -> str:
@@ -140,12 +143,12 @@ def is_line(address: str) -> bool:
 def _modbus_mistakes(meter: MeterConfig) -> Mistakes:
     is_serial = meter.address.startswith("serial:")
     if not is_line(meter.address.removeprefix("rtu+")):
-        allowed = "tcp://host:port, rtu+tcp://host:port, serial:/dev/NAME"
+        allowed = f"{TCP}, rtu+tcp://host:port, serial:/dev/NAME"
         yield "address", f'found "{meter.address}"; allowed with modbus: {allowed}'
     units = range(1, 248) if is_serial or meter.address.startswith("rtu+") else range(256)
     if not (isinstance(meter.device, int) and meter.device in units):
         allowed = f"the Modbus unit, a whole number from {units[0]} to {units[-1]}"
-        yield "device", f"found {meter.device!r}; allowed: {allowed}"
+        yield "device", f"found {json.dumps(meter.device)}; allowed: {allowed}"
     for field in () if is_serial else ("baud", "parity"):
         if getattr(meter, field) is not None:
             yield field, "given, but there is no serial line; allowed: with serial:/dev/NAME only"
@@ -163,10 +166,11 @@ def _modbus_mistakes(meter: MeterConfig) -> Mistakes:
 
 def _iec_mistakes(meter: MeterConfig) -> Mistakes:
     if not is_line(meter.address.replace("rfc2217:", "tcp:", 1)):
-        allowed = "serial:/dev/NAME, tcp://host:port, rfc2217://host:port"
+        allowed = f"serial:/dev/NAME, {TCP}, rfc2217://host:port"
         yield "address", f'found "{meter.address}"; allowed with iec62056_21: {allowed}'
     if not _DEVICE_ADDRESS.fullmatch(str(meter.device)):
-        yield "device", f"found {meter.device!r}; allowed: an IEC 62056-21 device address, up to 32 letters, digits and spaces"
+        allowed = "an IEC 62056-21 device address, up to 32 letters, digits and spaces"
+        yield "device", f"found {json.dumps(meter.device)}; allowed: {allowed}"
     if not meter.map:
         yield "map", "missing; allowed: the name of a profile map, or the path of a .toml file"
         return
@@ -178,7 +182,7 @@ def _iec_mistakes(meter: MeterConfig) -> Mistakes:
 
 def _dlms_mistakes(meter: MeterConfig) -> Mistakes:
     if not is_line(meter.address):
-        yield "address", f'found "{meter.address}"; allowed with dlms: tcp://host:port, serial:/dev/NAME'
+        yield "address", f'found "{meter.address}"; allowed with dlms: {TCP}, serial:/dev/NAME'
     if meter.parity == "even":
         yield "parity", 'found "even"; allowed with dlms: "none", or left out'
     try:
@@ -199,5 +203,26 @@ def _dlms_mistakes(meter: MeterConfig) -> Mistakes:
         yield "map", mistake
 
 
-def _more_than_once(values: Sequence[V]) -> list[V]:
-    return sorted({value for value in values if values.count(value) > 1})
+def _of_one_line(meters: Sequence[MeterConfig | None], field: str, of: Callable[[MeterConfig], object]) -> Mistakes:
+    """Where two meters of one address differ in what the line can be once only."""
+    first: dict[str, tuple[int, MeterConfig]] = {}
+    for number, meter in enumerate(meters):
+        if meter is None:
+            continue
+        before, other = first.setdefault(meter.address, (number, meter))
+        if of(other) != of(meter):
+            yield _tables([before, number], len(meters)), f'different `{field}` at "{meter.address}"; allowed: one for a line'
+            return
+
+
+def _more_than_once(values: Sequence[Any]) -> list[tuple[Any, list[int]]]:
+    """Values that are there more than once, with the positions."""
+    where: dict[Any, list[int]] = {}
+    for number, value in enumerate(values):
+        where.setdefault(value, []).append(number)
+    return [(value, numbers) for value, numbers in where.items() if len(numbers) > 1]
+
+
+def _tables(numbers: Sequence[int], polled: int) -> str:
+    """The tables `[[meters]]` at these positions; those of meters that push stand behind the `polled` ones, without a name."""
+    return " and ".join(f"meters[{number + 1}]" for number in numbers if number < polled) or "meters"

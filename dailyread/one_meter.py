@@ -4,7 +4,9 @@ line shown.
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC
@@ -17,11 +19,12 @@ from collectors.profile_maps import profile_map
 from collectors.reader import Reader
 from collectors.trace import Frame
 from dailyread.config import GatewayConfig
-from dailyread.meters import MeterConfig
+from dailyread.meters import MeterConfig, Named
+from dailyread.report.tables import PLAIN_WIDTH, WIDTH_MIN
 from dailyread.report.wording import plain, some
 from dailyread.settings import nearest
 
-OCTETS_IN_ROW = 32
+OCTETS_IN_ROW, OCTETS_IN_NARROW_ROW = 32, 16
 NAMES_SHOWN = 20
 INDENT = " " * 21
 
@@ -34,6 +37,10 @@ def meter_of(config: GatewayConfig, name: str) -> MeterConfig | None:
 
 def unknown(config: GatewayConfig, name: str) -> str:
     """What to say of a name that no meter has."""
+    loggers = config.mqtt.loggers if config.mqtt else ()
+    pushing: list[Named] = [*loggers, *(config.dlms_push.meters if config.dlms_push else ())]
+    if any(name in (each.meter, each.meter_point) for each in pushing) or any(name == each.logger for each in loggers):
+        return f'METER: found "{name}", which pushes its readings and is not asked; allowed: a meter of `[[meters]]`'
     names = [meter.meter for meter in config.meters]
     hint = nearest(name, names) if len(names) <= NAMES_SHOWN else f"allowed: {some(names, NAMES_SHOWN)}"
     return f'METER: found "{name}", which is no serial number or meter point of the configuration; {hint}'
@@ -80,14 +87,16 @@ def m3_per_tick(meter: MeterConfig) -> Decimal | None:
 
 def title(meter: MeterConfig) -> str:
     """The meter in a line."""
-    device = f', device "{meter.device}"' if meter.device != "" else ""
+    device = f", device {meter.device}" if meter.device != "" else ""
     return f"meter {meter.meter} of {meter.meter_point}: {meter.protocol} at {meter.address}{device}, map {meter.map}"
 
 
 def frame_lines(frame: Frame, describe: Callable[[Frame], str]) -> Iterator[str]:
     """A frame as it went over the line, in hexadecimal, and what it means."""
     head = f"{frame.at.astimezone(UTC):%H:%M:%S.%f}"[:-3] + ("  sent   " if frame.sent else "  heard  ")
-    for first in range(0, len(frame.octets), OCTETS_IN_ROW):
-        yield (INDENT if first else head) + frame.octets[first : first + OCTETS_IN_ROW].hex(" ")
+    columns = max(shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns, WIDTH_MIN)
+    in_row = OCTETS_IN_ROW if columns >= len(INDENT) + 3 * OCTETS_IN_ROW - 1 else OCTETS_IN_NARROW_ROW
+    for first in range(0, len(frame.octets), in_row):
+        yield (INDENT if first else head) + frame.octets[first : first + in_row].hex(" ")
     for line in describe(frame).splitlines():
-        yield INDENT + plain(line)
+        yield from textwrap.wrap(plain(line), columns, initial_indent=INDENT, subsequent_indent=INDENT)

@@ -6,6 +6,7 @@ For `dailyread status`; gathered from outside, so that it tells the truth about 
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +22,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
 from collectors.outbox import Outbox, OutboxError
+from collectors.outbox_file import OutboxInUse
 from dailyread.config import GatewayConfig, InfluxConfig, KafkaConfig, StreamConfig
 from dailyread.edge_told import Told, told_lately
 from dailyread.kafka import admin, consumer, differences, trouble, wanted_topics
@@ -32,6 +34,7 @@ from metering.rules_digest import digest
 from metering.wire import decode_frame
 
 BROADCAST_LOOKED_AT = 5_000  # messages, from the end: more than three days of ticks
+DISK_FREE_MIN = 4 << 20  # bytes
 _ANSWER_S = 2.0
 _COORDINATOR_S = 10.0
 
@@ -102,15 +105,18 @@ def gateway_standing(config: GatewayConfig) -> Standing:
     standing = Standing(at=datetime.now(UTC))
     with _troubles_of_kafka(config.kafka, standing), admin(config.kafka) as client:
         standing.troubles += differences(client, wanted_topics(config.kafka, ("facts", "broadcast")))
-    path = config.state_dir / "outbox.sqlite"
+    path = config.outbox_file
     if not path.exists():
         standing.troubles.append(f"{path}: there is none; the collector has never run here")
         return standing
+    standing.troubles += _full_disk(config.state_dir)
     try:
         outbox = Outbox(path, config.gateway)
+    except OutboxInUse:
+        standing.gateways = _last_said(config, "the collector runs", standing)
+        return standing
     except OutboxError as error:
-        note = "the collector runs" if "another process" in str(error) else str(error)
-        standing.gateways = _last_said(config, note, standing)
+        standing.troubles.append(str(error))
         return standing
     backlog = outbox.backlog()
     outbox.close()
@@ -122,6 +128,15 @@ def gateway_standing(config: GatewayConfig) -> Standing:
     return standing
 
 
+def _full_disk(folder: Path) -> list[str]:
+    """What is wrong with the room that is left for the outbox, which tells of itself only what it had room to write."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free >= DISK_FREE_MIN:
+        return []
+    return [f"{folder}: {free // 1024} KiB are free on this disk; where it is full, collecting stops until there is room"]
+
+
 def _last_said(config: GatewayConfig, note: str, standing: Standing) -> list[GatewayStanding]:
     with _troubles_of_kafka(config.kafka, standing):
         client = consumer(config.kafka)
@@ -130,6 +145,7 @@ def _last_said(config: GatewayConfig, note: str, standing: Standing) -> list[Gat
         finally:
             client.close()
         return [msgspec.structs.replace(each, note=f"{note}; {each.note}" if each.note else note) for each in said]
+    note = f"{note}; how much waits it says to Kafka and at `collect --metrics` only"
     return [GatewayStanding(gateway=config.gateway, said_at=None, backlog=None, oldest_unsent_at=None, note=note)]
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tty
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from collectors.dlms_hdlc import Address
 from collectors.dlms_link import WrapperReader, wrapped
 from simulators.dlms_hdlc_side import HdlcSide
 from simulators.dlms_side import DlmsSide
+from simulators.pty_line import PtyLine
 
 
 class DlmsServer:
@@ -93,33 +93,13 @@ class DlmsServer:
         return hears
 
 
-class DlmsPty:
+class DlmsPty(PtyLine):
     """Serves one meter on a pseudo-terminal of its own, in HDLC frames; `path` is what a collector opens. `link`: a path to
     make a symbolic link to it at."""
 
     def __init__(self, side: DlmsSide, hdlc: Address, link: Path | None = None) -> None:
         self._hears = DlmsServer(side, hdlc).hears()
-        self._link = link
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
-        if link is not None:
-            link.unlink(missing_ok=True)
-            link.symlink_to(self.path)
-            self.path = str(link)
-
-    def start(self) -> None:
-        """Serve in the running event loop."""
-        asyncio.get_running_loop().add_reader(self._master, self._hear)
-
-    def close(self) -> None:
-        """Hang up: whoever reads the line sees its end."""
-        asyncio.get_running_loop().remove_reader(self._master)
-        os.close(self._master)
-        os.close(self._slave)
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
+        super().__init__(link)
 
     def _hear(self) -> None:
         """A frame is less than a pseudo-terminal takes at a time, and the next comes only when it was heard."""

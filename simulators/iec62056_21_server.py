@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import termios
-import tty
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ from typing import Literal
 
 from simulators.iec62056_21_registers import Refused, Registers
 from simulators.meter import SimulatedMeter
+from simulators.pty_line import PtyLine
 from simulators.sites import Site
 
 log = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ class MeterSide:
         return covered + bytes([check_character(covered)])
 
 
-class PtyServer:
+class PtyServer(PtyLine):
     """Serves one meter's side on a pseudo-terminal of its own; `path` is what a collector opens.
 
     `link`: a path to make a symbolic link to the pty at. `parity`: characters carry even parity in their eighth bit.
@@ -231,28 +231,8 @@ class PtyServer:
     def __init__(self, side: MeterSide, link: Path | None = None, parity: bool = True) -> None:
         self._side = side
         self._parity = parity
-        self._link = link
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
+        super().__init__(link)
         _set_baud(self._slave, side.baud)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
-        if link is not None:
-            link.unlink(missing_ok=True)
-            link.symlink_to(self.path)
-            self.path = str(link)
-
-    def start(self) -> None:
-        """Serve in the running event loop."""
-        asyncio.get_running_loop().add_reader(self._master, self._hear)
-
-    def close(self) -> None:
-        """Hang up: whoever reads the line sees its end."""
-        asyncio.get_running_loop().remove_reader(self._master)
-        os.close(self._master)
-        os.close(self._slave)
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
 
     def _hear(self) -> None:
         data = os.read(self._master, 4096)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import struct
-import tty
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from pymodbus.framer import FramerRTU
 from collectors.modbus_maps import RegisterMap
 from simulators.meter import SimulatedMeter
 from simulators.modbus_image import RegisterImage
+from simulators.pty_line import PtyLine
 
 log = logging.getLogger(__name__)
 MBAP: Final = struct.Struct(">HHHBB")
@@ -137,35 +137,16 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
 
-class ModbusPtyServer:
+class ModbusPtyServer(PtyLine):
     """Serves a server's meters by Modbus RTU on a pseudo-terminal of its own; `path` is what a collector opens.
 
     `link`: a path to make a symbolic link to the pty at.
     """
 
     def __init__(self, server: ModbusServer, link: Path | None = None) -> None:
-        self._server, self._link = server, link
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
+        super().__init__(link)
+        self._server = server
         self._waiting, self._heard_at = b"", 0.0
-        if link is not None:
-            link.unlink(missing_ok=True)
-            link.symlink_to(self.path)
-            self.path = str(link)
-
-    def start(self) -> None:
-        """Serve in the running event loop."""
-        asyncio.get_running_loop().add_reader(self._master, self._hear)
-
-    def close(self) -> None:
-        """Hang up: whoever reads the line sees its end."""
-        asyncio.get_running_loop().remove_reader(self._master)
-        os.close(self._master)
-        os.close(self._slave)
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
 
     def hears(self, data: bytes) -> list[bytes]:
         """What is said to what came in: frames, each the answer to a whole question."""

@@ -7,6 +7,7 @@ encryption key and the authentication key.
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
@@ -17,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from collectors.dlms_objects import SCALE_MAX, logical_name
+from collectors.os_error import in_words
 from metering.facts import Status
 
 KEY_DIGITS = 32
@@ -210,6 +212,8 @@ def dlms_map(name: str) -> DlmsMap:
         text = Path(name).read_text("utf-8") if own else (files(__name__) / f"{name}.toml").read_text("utf-8")
         found = msgspec.toml.decode(text, type=DlmsMap, strict=False)
     except OSError as error:
+        if own:
+            raise DlmsMapError(f'found "{name}", which cannot be read: {in_words(error)}') from error
         allowed = f"{', '.join(known())}, or the path of a .toml file"
         raise DlmsMapError(f'found "{name}", which is no DLMS map; allowed: {allowed}') from error
     except (msgspec.DecodeError, ValueError) as error:
@@ -229,12 +233,12 @@ def server_address(device: str | int) -> tuple[int, int, int]:
     allowed = "LOGICAL, LOGICAL/PHYSICAL, or LOGICAL/PHYSICAL/4 where the address has four octets"
     parts = str(device).split("/")
     if not 1 <= len(parts) <= 3 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
-        raise ValueError(f"found {device!r}; allowed: {allowed}")
+        raise ValueError(f"found {json.dumps(device)}; allowed: {allowed}")
     numbers = [int(part) for part in parts]
     if len(numbers) == 1:
         return numbers[0], 0, 1
     size = numbers[2] if len(numbers) == 3 else 2
     limit = 0x3FFF if size == 4 else 0x7F
     if size not in (2, 4) or max(numbers[:2]) > limit:
-        raise ValueError(f"found {device!r}; allowed: {allowed}")
+        raise ValueError(f"found {json.dumps(device)}; allowed: {allowed}")
     return numbers[0], numbers[1], size

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from collectors.os_error import in_words
 from metering.facts import Status
 from metering.limits import Digits
 
@@ -201,6 +202,8 @@ def register_map(name: str) -> RegisterMap:
     try:
         text = Path(name).read_text() if name.endswith(".toml") else (files(__name__) / f"{name}.toml").read_text()
     except OSError as error:
+        if name.endswith(".toml"):
+            raise MapError(f'found "{name}", which cannot be read: {in_words(error)}') from error
         allowed = f"{', '.join(known())}, or the path of a .toml file"
         raise MapError(f'found "{name}", which is no register map; allowed: {allowed}') from error
     except UnicodeDecodeError as error:

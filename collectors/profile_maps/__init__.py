@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from collectors.os_error import in_words
 from metering.facts import Status
 
 
@@ -128,6 +129,8 @@ def profile_map(name: str) -> ProfileMap:
         text = Path(name).read_text() if own else (files(__name__) / f"{name}.toml").read_text()
         found = msgspec.toml.decode(text, type=ProfileMap, strict=False)
     except OSError as error:
+        if own:
+            raise ProfileMapError(f'found "{name}", which cannot be read: {in_words(error)}') from error
         allowed = f"{', '.join(known())}, or the path of a .toml file"
         raise ProfileMapError(f'found "{name}", which is no profile map; allowed: {allowed}') from error
     except (msgspec.DecodeError, ValueError) as error:

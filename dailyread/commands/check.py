@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from dailyread.config import GatewayConfig, kind_of, load_config
@@ -34,7 +35,19 @@ def run(args: argparse.Namespace) -> int:
         return 2
     name = "a gateway" if isinstance(config, GatewayConfig) else "a stream job"
     print(f"{args.file}: fine, the configuration of {name}")
-    for meter in config.meters if isinstance(config, GatewayConfig) else ():
-        print(f"  {told(meter)}")
+    for line in _meters(config) if isinstance(config, GatewayConfig) else ():
+        print(f"  {line}")
     print(f"its rules: {name_of(config.rules)} ({digest(rules_or_exit(config.rules)).hex()})")
     return 0
+
+
+def _meters(config: GatewayConfig) -> Iterator[str]:
+    """Each meter as it is understood: those that are asked, and those that push."""
+    yield from (told(meter) for meter in config.meters)
+    if config.mqtt is not None:
+        for logger in config.mqtt.loggers:
+            yield f"{logger.meter_point}  {logger.meter}  pushed by logger {logger.logger} through {config.mqtt.broker}"
+    if config.dlms_push is not None:
+        for meter in config.dlms_push.meters:
+            sender = f"pushes as {meter.sender} to {config.dlms_push.listen}, map {meter.map}"
+            yield f"{meter.meter_point}  {meter.meter}  {sender}"

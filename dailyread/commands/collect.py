@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import date
 from functools import partial
 
+from kafka import KafkaProducer
+
 from collectors.clock import Clock, ClockEnded, RemoteClock, SystemClock
 from collectors.dlms_push import DlmsPush
 from collectors.evidence import EvidenceStore
@@ -26,8 +28,10 @@ from collectors.orders import Order, OrderDesk, place
 from collectors.outbox import Outbox, OutboxError
 from collectors.publisher import Publisher
 from dailyread.arguments import gas_day
-from dailyread.config import GatewayConfig, KafkaConfig, MqttConfig, add_config_argument, config_or_exit, host_and_port
-from dailyread.kafka import producer
+from dailyread.config import GatewayConfig, KafkaConfig, MqttConfig, add_config_argument, config_or_exit
+from dailyread.config_checks import host_and_port
+from dailyread.kafka import TopicsError, producer
+from dailyread.kafka_trouble import NotReached
 from dailyread.metrics_page import add_metrics_argument, serve_metrics
 from dailyread.sdnotify import Notifier
 from dailyread.settings import ConfigError
@@ -87,10 +91,20 @@ async def _collect(config: GatewayConfig, args: argparse.Namespace) -> int:
                 pushed = push.counters if push else None
                 serve_metrics(args.metrics, lambda: exposition(values(*counters, pushed)))
             async with _taking(config, push):
+                log.info("%s", _begins(config, outbox))
                 return await _run(gateway, publisher, desk, args.once, config.clock != "system")
     finally:
         evidence.close()
         outbox.close()
+
+
+def _begins(config: GatewayConfig, outbox: Outbox) -> str:
+    """Who this is and whom it hears, in a line."""
+    loggers = len(config.mqtt.loggers) if config.mqtt else 0
+    pushing = len(config.dlms_push.meters) if config.dlms_push else 0
+    kinds = ((len(config.meters), "asked"), (loggers, "behind loggers"), (pushing, "that push"))
+    meters = ", ".join(f"{count} {what}" for count, what in kinds if count)
+    return f"gateway {config.gateway}: meters: {meters}; {outbox.backlog().facts} facts wait on disk for Kafka"
 
 
 def _gateway(
@@ -140,6 +154,7 @@ async def _run(gateway: Gateway, publisher: Publisher, desk: OrderDesk, once: bo
     try:
         if once:
             failed = await gateway.poll_once()
+            print(_polled(gateway, failed), flush=True)
         else:
             await gateway.run()
     finally:
@@ -149,19 +164,36 @@ async def _run(gateway: Gateway, publisher: Publisher, desk: OrderDesk, once: bo
     return 0 if told.is_set() or (emptied and not failed) else 1
 
 
+def _polled(gateway: Gateway, failed: int) -> str:
+    """What came of asking each meter once; why a meter did not answer is in the log."""
+    asked = gateway.counters.polls
+    return f"{asked - failed} of {asked} meters answered: {gateway.counters.readings} readings"
+
+
 async def _emptied(publisher: Publisher, told: asyncio.Event) -> bool:
     """Whether Kafka has everything: waits for it, but not for ever, and no longer than until we are told to stop."""
     deadline_s = time.monotonic() + FLUSH_S
+    said = False
     while not told.is_set() and time.monotonic() < deadline_s:
         if await asyncio.to_thread(publisher.wait_empty, 0.5):
             return True
-    log.error("Kafka has not taken everything; the rest waits on disk")
+        if not said:
+            log.info("waiting for Kafka to take what is stored, for up to %d s", FLUSH_S)
+            said = True
+    log.error("Kafka has not taken everything; the rest waits on disk, and goes with the next `dailyread collect`")
     return False
+
+
+def _producer(kafka: KafkaConfig) -> KafkaProducer:
+    try:
+        return producer(kafka)
+    except TopicsError as error:
+        raise NotReached(f"{error}; `dailyread topics` makes them") from error
 
 
 @contextmanager
 def _publishing(config: GatewayConfig, outbox: Outbox) -> Iterator[Publisher]:
-    publisher = Publisher(outbox, partial(producer, config.kafka), route(config.kafka, config.gateway))
+    publisher = Publisher(outbox, partial(_producer, config.kafka), route(config.kafka, config.gateway))
     publisher.start()
     try:
         yield publisher

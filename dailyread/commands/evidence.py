@@ -35,11 +35,15 @@ def run(args: argparse.Namespace) -> int:
     serial = args.meter if meter is None else meter.meter  # one that is in the configuration no longer may have evidence
     try:
         polls = find(config.evidence_file, serial, args.day)
+    except FileNotFoundError:
+        print(f"dailyread evidence: there is no {config.evidence_file}; no poll has brought readings here yet", file=sys.stderr)
+        return 1
     except (OSError, sqlite3.Error, ValueError) as error:
         print(f"dailyread evidence: {config.evidence_file}: {error}", file=sys.stderr)
         return 1
     if not polls:
-        print(f"dailyread evidence: nothing is kept of meter {serial} and Gas Day {args.day}", file=sys.stderr)
+        known = "" if meter is not None else ", which is no meter of `[[meters]]` in the configuration"
+        print(f"dailyread evidence: nothing is kept of meter {serial} and Gas Day {args.day}{known}", file=sys.stderr)
         return 1
     describe = _describe(config, args.meter)
     print(f"meter {serial}" if meter is None else title(meter))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from collectors.dlms_maps import known as dlms_maps
 from collectors.modbus_maps import known as modbus_maps
+from collectors.os_error import in_words
 from collectors.probe import Port, SerialPort, TcpPort, Try, tries
 from collectors.profile_maps import known as profile_maps
 from dailyread.meters import is_line
@@ -25,22 +26,23 @@ MAPS = {"modbus": modbus_maps, "iec62056_21": profile_maps, "dlms": dlms_maps}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("address", metavar="ADDRESS", help="tcp://host:port or serial:/dev/NAME")
-    parser.add_argument("--units", metavar="N", type=int, default=3, help="ask the Modbus units 1 to N (default: 3)")
-    parser.add_argument("--timeout", metavar="S", type=float, default=1.5, help="seconds for each answer (default: 1.5)")
+    parser.add_argument("--units", metavar="N", type=_units, default=3, help="ask the Modbus units 1 to N (default: 3)")
+    parser.add_argument("--timeout", metavar="S", type=_seconds, default=1.5, help="seconds for each answer (default: 1.5)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Probe the address; returns the exit code."""
     if not is_line(args.address):
-        print(f'ADDRESS: found "{args.address}"; allowed: tcp://host:port, serial:/dev/NAME', file=sys.stderr)
+        more = " (a converter is asked at tcp://, by RTU frames too)" if args.address.startswith(("rtu+", "rfc2217")) else ""
+        print(f'ADDRESS: found "{args.address}"; allowed: tcp://host:port, serial:/dev/NAME{more}', file=sys.stderr)
         return 2
     port, is_serial = _port(args.address)
-    asked = tries(is_serial, max(1, min(args.units, 247)))
+    asked = tries(is_serial, args.units)
     print(f"{args.address}: {len(asked)} questions at most, {args.timeout:g} s each")
     try:
         found = _ask(port, asked, args.timeout)
     except OSError as error:
-        print(f"dailyread probe: {args.address}: {error}", file=sys.stderr)
+        print(f"dailyread probe: {args.address}: {in_words(error)}", file=sys.stderr)
         return 1
     if not found:
         print("nothing that we know answers")
@@ -48,6 +50,21 @@ def run(args: argparse.Namespace) -> int:
     for one in found:
         print("\n" + "\n".join(_table(args.address, one)))
     return 0
+
+
+def _units(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 247):
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a whole number from 1 to 247")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        if 0 < (seconds := float(text)) <= 60:
+            return seconds
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"found {text!r}; allowed: seconds, above 0 and at most 60")
 
 
 def _port(address: str) -> tuple[Port, bool]:
@@ -84,5 +101,9 @@ def _table(address: str, one: Try) -> list[str]:
     settings = {"address": one.prefix + address} | one.settings
     lines += [f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}" for key, value in settings.items()]
     maps = MAPS[settings["protocol"]]()
-    lines.append(f'map = "?"           # for this make of meter: {", ".join(maps)}, or a .toml file of your own')
+    lines.append('map = "?"           # for this make of meter, one of:')
+    lines += [f"#   {name}" for name in maps]
+    lines.append(
+        "#   or a .toml file of your own" + ("" if settings["protocol"] == "modbus" else ", which names a password, too")
+    )
     return lines

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -33,7 +33,7 @@ does not answer. Shows every frame that is sent and heard, with its time (UTC), 
 blanked), then the readings of the Gas Day from the meter's log. Nothing is stored or published. The gateway may run
 meanwhile, but a serial line is used by one of them at a time: where the line is in use, try again after a minute.
 Exit 0: all readings of the Day are there; 1: some are missing, or the meter did not answer as it should; 2: the
-configuration is wrong, or has no such meter."""
+configuration is wrong, or has no such meter, or the Day has not begun."""
 
 LONDON = ZoneInfo("Europe/London")
 
@@ -63,7 +63,12 @@ async def _read(config: GatewayConfig, meter: MeterConfig, day: date | None, as_
     days = rules_or_exit(config.rules).calendar()
     reader = reader_or_exit(config, meter)
     async with clock_of(config, "read") as clock, reader.lock:
-        wanted = day.toordinal() if day is not None else days.day_of(to_us(clock.now())) - 1
+        present = days.day_of(to_us(clock.now()))
+        wanted = present - 1 if day is None else day.toordinal()
+        if wanted > present:
+            said = f"--day: found {day}, which has not begun; allowed: {date.fromordinal(present)} (that runs), or before"
+            print(said, file=sys.stderr)
+            return 2
         if not as_json:
             print(f"{title(meter)}\nGas Day {day_text(date.fromordinal(wanted))}\n", flush=True)
             reader.trace.tell = lambda frame: print(*frame_lines(frame, reader.describe), sep="\n", flush=True)
@@ -75,7 +80,7 @@ async def _read(config: GatewayConfig, meter: MeterConfig, day: date | None, as_
     if as_json:
         print(msgspec.json.encode({"clock_synchronised": synchronised, **_as_json(reader, polled.fact)}).decode())
     else:
-        _show(meter, polled.fact, synchronised)
+        _show(meter, polled.fact, synchronised, reader.trace.frames)
     return 0 if isinstance(polled.fact, Readings) and None not in polled.fact.index else 1
 
 
@@ -86,10 +91,22 @@ def _as_json(reader: Reader, fact: Readings | PollFailed) -> dict[str, Any]:
     return {"frames": [of(frame) for frame in reader.trace.frames], "frames_left_out": reader.trace.left_out, "fact": fact}
 
 
-def _show(meter: MeterConfig, fact: Readings | PollFailed, synchronised: bool) -> None:
+def _where_to_look(meter: MeterConfig, heard: bool) -> str:
+    """What of the configuration may be wrong, where nothing was read."""
+    if not heard:
+        device = f", device {meter.device}" if meter.device != "" else ""
+        line = ", speed and parity" if meter.address.startswith("serial:") else ""
+        address = meter.address.replace("rtu+", "").replace("rfc2217:", "tcp:")
+        return f"Nothing was heard. Look at address{device}{line}. What does answer there:\ndailyread probe {address}"
+    return f'Something answers. Look at the map "{meter.map}": is it of this make of meter, are its password and keys?'
+
+
+def _show(meter: MeterConfig, fact: Readings | PollFailed, synchronised: bool, frames: Sequence[Frame]) -> None:
     out = console(sys.stdout)
     if isinstance(fact, PollFailed):
-        out.print(f"\nNo readings, after {fact.attempts} attempts: {plain(fact.reason)}", markup=False, soft_wrap=True)
+        times = "1 attempt" if fact.attempts == 1 else f"{fact.attempts} attempts"
+        out.print(("\n" if frames else "") + f"No readings after {times}: {plain(fact.reason)}", markup=False)
+        out.print(_where_to_look(meter, heard=any(not frame.sent for frame in frames)), markup=False)
         return
     out.print("", _readings(meter, fact))
     out.print("\n" + "\n".join(_summary(fact, synchronised)), markup=False)
@@ -101,24 +118,23 @@ def _summary(fact: Readings, synchronised: bool) -> Iterator[str]:
     offset = "not known" if fact.clock_offset_s is None else f"{fact.clock_offset_s:+.1f} s against this machine's"
     yield f"the meter's clock: {offset}" + ("" if synchronised else ", which nothing synchronises")
     if (own := fact.reference_index) is not None:
-        yield f"the meter's own index: {own.start} to {own.end}, {own.digits} digits"
+        yield f"the meter's own index: {own.start} to {own.end}" + (f", {own.digits} digits" if own.digits else "")
 
 
 def _readings(meter: MeterConfig, fact: Readings) -> Table:
+    """Of what the map does not know, or the meter does not have, no column."""
     m3 = m3_per_tick(meter)
+    columns: dict[str, list[str]] = {
+        "at": [instant(at, LONDON) for at in fact.instants()],
+        "index": ["missing" if index is None else str(index) for index in fact.index],
+    }
+    if m3 is not None:
+        columns["m³"] = ["–" if index is None else number(index * m3) for index in fact.index]
+    if any(other is not None for other in fact.unconverted or ()):
+        columns["unconverted"] = ["–" if other is None else str(other) for other in fact.unconverted or ()]
     table = Table(box=None, pad_edge=False)
-    for head in ("at", "index", "m³", "unconverted"):
+    for head in columns:
         table.add_column(head, justify="left" if head == "at" else "right")
-    unconverted = fact.unconverted or (None,) * len(fact.index)
-    for at, index, other in zip(fact.instants(), fact.index, unconverted, strict=True):
-        volume = None if index is None or m3 is None else index * m3
-        table.add_row(_at(at), _count(index, "missing"), "–" if volume is None else number(volume), _count(other, "–"))
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
-
-
-def _at(at: datetime) -> str:
-    return instant(at, LONDON)
-
-
-def _count(value: int | None, absent: str) -> str:
-    return absent if value is None else str(value)

@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         print(unknown(config, args.meter), file=sys.stderr)
         return 2
     try:
-        return _say(name, args.interval, _done(config, meter, name, args.interval))
+        asked_s = None if meter is None else meter.interval_s
+        return _say(name, args.interval, asked_s, _done(config, meter, name, args.interval))
     except (OutboxError, OSError, ClockEnded) as error:
         print(f"dailyread set-interval: {error}", file=sys.stderr)
         return 1
@@ -92,7 +93,7 @@ async def _directly(config: GatewayConfig, meter: MeterConfig, outbox: Outbox, i
     return answer
 
 
-def _say(name: str, interval_s: int, answer: Answer) -> int:
+def _say(name: str, interval_s: int, asked_s: int | None, answer: Answer) -> int:
     if answer.error:
         print(f"{name}: {answer.error}", file=sys.stderr)
         return 1
@@ -103,5 +104,7 @@ def _say(name: str, interval_s: int, answer: Answer) -> int:
         print(f"{name}: still says that it records every {answer.interval_s} s", file=sys.stderr)
         return 1
     print(f"{name}: records every {interval_s} s now, as it says itself")
-    print(f"to have these readings asked for: `interval_s = {interval_s}` of this meter in the configuration, and a new start")
+    if asked_s != interval_s:
+        print(f"readings are still asked for every {asked_s} s: set `interval_s = {interval_s}` of this meter")
+        print("in the configuration too, and start the gateway again")
     return 0

@@ -31,13 +31,14 @@ from simulators.clock import ClockServer, SteppedClock
 from simulators.serve import Service, all_others_wait, entered_facts, feed, serve
 from simulators.sites import DEMO_SITES, Sites, SitesError, load_sites
 
-HELP = """Serve simulated meters by Modbus TCP on loopback ports and by IEC 62056-21 on pseudo-terminals, with the faults
-that the file of sites gives them, until SIGTERM or Ctrl-C. With --gateway-config it writes what `dailyread collect` needs to
-poll them. With --clock stepped the run has virtual time: it begins with the first Gas Day as soon as a collector has
-joined, moves when all wait, and ends by itself an hour after 11:00 on the Day after the last; collectors end with it. What
-people would enter (registrations, meters, calorific values) and ticks are published to the Kafka of --publish, or written
-by --facts. Exit 0: the end, or told to stop; 1: Kafka did not take everything, or an address or a file cannot be had; 2:
-the file of sites or the configuration is wrong."""
+HELP = """Serve simulated meters, by Modbus TCP and DLMS/COSEM on loopback ports, by Modbus RTU and IEC 62056-21 on
+pseudo-terminals (links to them are where the sites' `address` says), with the faults that the file of sites gives them,
+until SIGTERM or Ctrl-C. With --gateway-config it writes what `dailyread collect` needs to poll them. With --clock stepped
+the run has virtual time: it begins with the first Gas Day as soon as a collector has joined, moves when all wait, and ends
+by itself an hour after 11:00 on the Day after the last; collectors end with it. What people would enter (registrations,
+meters, calorific values) and ticks are published to the Kafka of --publish, or written by --facts. Exit 0: the end, or told
+to stop; 1: Kafka did not take everything, or an address or a file cannot be had; 2: the file of sites or the configuration
+is wrong."""
 
 log = logging.getLogger(__name__)
 GATEWAY = "simulate"

@@ -66,6 +66,9 @@ def _show(standing: Standing) -> None:
         out.print(Text(f"its rules: {standing.worker['rules']}"))
     if standing.gateways:
         out.print(_gateways(standing.gateways))
+        for each in standing.gateways:
+            if each.note:
+                out.print(Text(f"{plain(each.gateway)}: {plain(each.note)}"))
     if standing.edge:
         out.print(_edge(standing.edge))
     if standing.missing is not None:
@@ -86,12 +89,12 @@ def _groups(groups: list[Group]) -> Table:
 
 
 def _gateways(gateways: list[GatewayStanding]) -> Table:
-    table = Table("gateway", "said at", "facts that wait", "the oldest since", "")
+    table = Table("gateway", "said at", "facts that wait", "the oldest since")
     for each in gateways:
         said_at = "-" if each.said_at is None else f"{each.said_at:%Y-%m-%d %H:%M:%S}Z"
         oldest = "-" if each.oldest_unsent_at is None else f"{each.oldest_unsent_at:%Y-%m-%d %H:%M:%S}Z"
         backlog = "not known" if each.backlog is None else str(each.backlog)
-        table.add_row(*_cells(each.gateway, said_at, backlog, oldest, each.note or ""))
+        table.add_row(*_cells(each.gateway, said_at, backlog, oldest))
     return table
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from collectors.clock import ClockEnded, Crew, RemoteClock, SystemClock
 from simulators.clock import ClockServer, SteppedClock
+from tests.patience import patient
 
 START = datetime(2026, 10, 1, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -25,6 +28,25 @@ def test_the_machines_clock_waits_and_is_in_utc() -> None:
 
     asyncio.run(run())
     assert SystemClock().now().utcoffset() == timedelta()
+
+
+REFUSING = """
+import ctypes, platform, struct
+from collectors.clock import SystemClock, is_synchronised
+numbers = {"x86_64": (159, 305), "aarch64": (171, 266)}[platform.machine()]  # adjtimex, clock_adjtime
+ask = [(0x20, 0, 0, 0), (0x15, 1, 0, numbers[0]), (0x15, 0, 1, numbers[1]), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in ask))
+libc = ctypes.CDLL(None, use_errno=True)
+filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(ask), ctypes.addressof(program)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter_, 0, 0) == 0, ctypes.get_errno()
+print(is_synchronised(SystemClock()))
+"""
+
+
+def test_a_clock_that_may_not_be_asked_about_is_not_taken_for_right() -> None:
+    """With a filter of system calls, as a service may have one."""
+    done = subprocess.run([sys.executable, "-c", REFUSING], capture_output=True, text=True, timeout=patient(20), check=False)
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 def test_virtual_time_waits_for_every_member_of_a_crew() -> None:

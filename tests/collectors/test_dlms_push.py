@@ -165,6 +165,20 @@ def test_a_meter_that_pushes_from_another_address(tmp_path: Path) -> None:
     listening(Listening(tmp_path, rig, Meter(map_file(tmp_path, PUSH), host="192.0.2.1")), work)
 
 
+def test_whoever_forges_a_meter_from_another_address_is_a_stranger(tmp_path: Path) -> None:
+    """A system title is no secret: what has one, and a seal that does not hold, is not that meter's failure."""
+    rig = Rig()
+    first, last = boundaries(DAY)
+
+    async def work(there: Listening) -> None:
+        forged = there.pusher(keys=KEYS).notification(first, last)
+        await there.pusher().send(forged[:-1] + bytes([forged[-1] ^ 1]), 0.01)
+        await until(lambda: there.push.counters.strangers == 1)
+        assert there.facts() == []
+
+    listening(Listening(tmp_path, rig, Meter(map_file(tmp_path, CIPHERED), TITLE.hex(), host="192.0.2.1")), work)
+
+
 def test_what_cannot_be_used_is_told_and_confirmed(tmp_path: Path) -> None:
     rig = Rig()
 

@@ -58,6 +58,23 @@ def test_the_clock_is_moved_in_steps(name: str, make: Make, known: dict[str, Any
     run(work)
 
 
+def test_a_slow_line_does_not_leave_the_clock_behind(tmp_path: Path) -> None:
+    """At 300 Bd each question takes seconds, and there are some before the time is written."""
+
+    async def work() -> None:
+        fault = ClockOffset(from_=NOW - timedelta(days=1), until=NOW + timedelta(days=9), offset_s=30)
+        async with rig(tmp_path, fault, clock_may_be_set=True) as it:
+
+            def takes_time() -> None:
+                it.now += timedelta(seconds=2)
+
+            it.meter.spoils_answer = takes_time  # type: ignore[method-assign]
+            await at(it, NOW, lambda: it.reader().set_clock(lambda: it.now, 60))
+            assert abs(ahead_s(it)) <= 2  # as long as the write takes
+
+    run(work)
+
+
 def test_a_clock_that_is_less_than_a_second_off_is_left_alone(tmp_path: Path) -> None:
     async def work() -> None:
         async with rig(tmp_path, clock_may_be_set=True) as it:

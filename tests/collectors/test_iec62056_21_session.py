@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,9 +20,10 @@ import serial.rfc2217
 from collectors.iec62056_21_messages import WAKE_UP, Password, SignOn, encode
 from collectors.iec62056_21_mode_e import open_hdlc
 from collectors.iec62056_21_poll import read_day
-from collectors.iec62056_21_session import Session, Timing
+from collectors.iec62056_21_session import HEARD_OCTETS_MAX, Iec62056Meter, Session, Timing
 from collectors.reading import PollError
-from collectors.serial_port import SerialLine, TcpSerialLine
+from collectors.serial_port import READ_BYTES, SerialLine, TcpSerialLine
+from collectors.trace import OCTETS_MAX
 from simulators.iec62056_21_server import ConverterServer, Make, MeterSide
 from tests.collectors.iec62056_21_rig import DAY, PTY_TIMING, SITE, Rig, boundaries, rig, run, truth
 from tests.patience import patient
@@ -263,5 +266,29 @@ def test_a_converter_of_rfc_2217_changes_its_speed(tmp_path: Path) -> None:
             it.line = SerialLine(f"rfc2217://127.0.0.1:{server.port}")
             with pytest.raises(PollError, match=r"line rfc2217://"):
                 await it.read()
+
+    run(work)
+
+
+def test_of_a_line_that_babbles_no_more_is_held_than_the_trace_takes() -> None:
+    """Behind a converter noise comes as fast as the network is."""
+
+    async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"\x55" * 65_536)
+                await writer.drain()
+
+    async def work() -> None:
+        server = await asyncio.start_server(babble, "127.0.0.1", 0)
+        line = TcpSerialLine("127.0.0.1", server.sockets[0].getsockname()[1])
+        session = Session(line, Iec62056Meter(site="x", m3_per_tick=Decimal("0.1")), replace(SHORT, exchange_timeout_s=1.0))
+        await line.open(300)
+        with pytest.raises(PollError, match="sign-on"):
+            await session.program()
+        await line.done()
+        server.close()
+        assert line.trace.left_out > OCTETS_MAX
+        assert max(len(frame.octets) for frame in line.trace.frames) <= HEARD_OCTETS_MAX + READ_BYTES
 
     run(work)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collectors.clock_mover import ClockMover
 from collectors.meter_clock import MARGIN_S, QUIET_S, SET_FROM_S, may_step, next_step_us
+from collectors.reader import Unanswered
 from metering.gasday import SECOND_US, GasDays, to_datetime, to_us
+from simulators.serve import ServedClocks, ServedMeter
 
 DAYS = GasDays()
 START_US = DAYS.start_us(date(2026, 10, 28).toordinal())  # 05:00 UTC
@@ -76,3 +81,22 @@ def test_there_is_one_step_at_most_in_an_interval() -> None:
 @pytest.mark.parametrize("offset_s", [0.0, 1.9, -1.9])
 def test_a_clock_that_is_as_good_as_right_is_left_alone(offset_s: float) -> None:
     assert next_step_us(at("12:30:00"), None, offset_s, STEP_S, 3600, DAYS) is None
+
+
+class Deaf:
+    """Takes what it is told, perhaps, and never answers."""
+
+    async def set_clock(self, _now: Callable[[], datetime], _step_max_s: float) -> float:
+        raise Unanswered("MP1", "no answer")
+
+
+def test_a_step_that_was_not_answered_counts_as_one_for_the_meter_may_have_taken_it() -> None:
+    meter = ServedMeter(meter_point="MP1", meter="M-1", protocol="dlms", address="tcp://127.0.0.1:1", device=1, map="x")
+    mover = ClockMover(meter, ServedClocks(set=True, step_max_s=20), DAYS)
+    now_us = at("12:30:00")
+    mover.was_read(90.0, now_us)
+    assert mover.step_us == now_us
+    assert asyncio.run(mover.move(Deaf(), lambda: to_datetime(now_us))) is False  # type: ignore[arg-type]
+    mover.was_read(90.0, now_us + 60 * SECOND_US)
+    assert mover.step_us is not None
+    assert mover.step_us >= now_us + 3600 * SECOND_US

@@ -137,6 +137,21 @@ def test_an_order_that_is_over_is_not_done(tmp_path: Path, outbox: Outbox) -> No
     assert "was not free in time" in answer_to(path, given).error
 
 
+def test_an_order_to_a_logger_that_is_over_is_not_done(tmp_path: Path, outbox: Outbox) -> None:
+    site = Site()
+    site.loggers["L1"] = 0
+    given = order("L1", for_s=-1)
+    path = place(tmp_path / "orders", given)
+
+    async def work() -> None:
+        while path.exists():
+            await asyncio.sleep(0.05)
+
+    asyncio.run(with_desk(tmp_path / "orders", site, outbox, work))
+    assert site.loggers == {"L1": 0}
+    assert "no gateway ran in time" in answer_to(path, given).error
+
+
 def test_nobody_waits_for_ever_where_no_gateway_answers(tmp_path: Path) -> None:
     given = order("a", for_s=0.2)
     path = place(tmp_path / "orders", given)

@@ -197,6 +197,23 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield mounted
 
 
+def test_a_fact_that_this_version_cannot_read_stays_and_the_others_pass_it(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(Outbox(path, "gw")) as outbox:
+        outbox.put([failure(str(number)) for number in range(6)], NOW, [("m-A", DAY)])
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE facts SET packed = x'c1' WHERE id IN (2, 3, 4)")
+        db.commit()
+    with closing(Outbox(path, "gw")) as outbox:
+        assert [entry.id for entry in outbox.pending(2)] == [1, 5]
+        assert [entry.id for entry in outbox.pending(10, after=1)] == [5, 6]
+        outbox.acknowledge([1, 5, 6])
+        assert outbox.pending(10) == []
+        assert (outbox.backlog().facts, outbox.done_days("m-A"), outbox.files_set_aside()) == (3, {DAY}, 0)
+    assert len([line for line in caplog.messages if "cannot be read by this version" in line]) == 1
+
+
 def test_on_a_full_disk_what_is_stored_stays_readable_and_can_leave(disk: Path) -> None:
     outbox = Outbox(disk / "outbox.db", "gw")
     put: list[AnyFact] = []

@@ -17,6 +17,7 @@ from collectors.reading import DayReadings, PollError
 from collectors.schedule import Outcome
 from metering.facts import PollFailed, Readings, ReferenceIndex
 from metering.gasday import GasDays
+from metering.wire import encode_fact
 from simulators.serve import ServedMeter
 
 DAYS = GasDays()
@@ -53,6 +54,14 @@ class Says:
 
 def polled(reader: Says, synchronised: bool = True) -> Polled:
     return asyncio.run(poll(METER, reader, DAY.toordinal(), DAYS, lambda: NOW, synchronised))
+
+
+def test_a_reason_is_of_a_length_that_a_person_reads() -> None:
+    """A part of it may be what the meter said, at any length, in any characters."""
+    fact = polled(Says(Unanswered("MP1", "refused: \ud800" + "x" * 300_000))).fact
+    assert isinstance(fact, PollFailed)
+    assert fact.reason.startswith("refused: ?xxx")
+    assert len(encode_fact(fact)) < 2000
 
 
 FULL = Answer(readings(range(100, 125)), None)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -54,13 +54,16 @@ class AtSite:
         """Of a command: nothing of ours in it."""
         return {name: value for name, value in os.environ.items() if not name.startswith("DAILYREAD_")}
 
-    def run(self, *arguments: str, config: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, config: bool = True, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """A command, as a person starts it."""
         last = ["--config", str(self.config)] if config else []
         command = [sys.executable, "-m", "dailyread", *arguments, *last]
         return subprocess.run(
-            command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=patient(30), check=False
-        )
+            command, cwd=ROOT, env=self.environment() | dict(environment or {}), capture_output=True, text=True,
+            timeout=patient(30), check=False,
+        )  # fmt: skip
 
 
 @contextmanager

@@ -204,6 +204,7 @@ def test_a_mistake_says_what_is_allowed(tmp_path: Path, text: str, expected: str
         ("device = 1", "device = 1\nbaud = 9601", "300, 600"),
         ('gateway = "g"', 'gateway = "broadcast"', "call themselves; allowed: another"),
         (METER, METER + METER, 'two meters of the meter point "A"'),
+        (METER, METER + METER.replace("device = 1", "device = 2\ntimeout_s = 3"), "different `timeout_s` at"),
         (METER, "", "meters: none; allowed: one `[[meters]]` table or more, `[mqtt]` with loggers, or `[dlms_push]`"),
         (METER, "[meters]\na = 1", "allowed: tables, each `[[meters]]`"),
     ],

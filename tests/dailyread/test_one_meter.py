@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from datetime import UTC, date, datetime
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from dailyread.cli import main
 from dailyread.commands.set_interval import interval
 from metering.facts import IntervalSet, Readings
 from metering.gasday import GasDays, to_us
-from tests.dailyread.at_a_site import PASSWORDS, ROOT, AtSite, at_a_site
+from tests.collectors.small_disk import small_disk
+from tests.dailyread.at_a_site import KAFKA, PASSWORDS, ROOT, AtSite, at_a_site
 from tests.patience import patient
 
 DAYS = GasDays()
@@ -77,13 +78,77 @@ def test_read_gives_one_json_object_for_other_programs(here: AtSite) -> None:
 def test_read_says_what_is_missing_and_who_does_not_answer(here: AtSite, tmp_path: Path) -> None:
     done = here.run("read", "MOD-1", "--day", "2020-01-01")
     assert done.returncode == 1
-    assert " missing " in done.stdout
+    assert " missing\n" in done.stdout
     text = here.config.read_text().replace(here.addresses["MOD-1"], "tcp://127.0.0.1:1")
     (tmp_path / "gateway.toml").write_text(text)
     command = [sys.executable, "-m", "dailyread", "read", "MOD-1", "--config", str(tmp_path / "gateway.toml")]
     done = subprocess.run(command, cwd=ROOT, env=here.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "No readings, after 1 attempts: no connection" in done.stdout
+    assert "No readings after 1 attempt: no connection: Connection refused" in done.stdout
+    assert "Nothing was heard. Look at address, device 1. What does answer there:" in done.stdout
+    assert done.stdout.endswith("\ndailyread probe tcp://127.0.0.1:1\n")
+
+
+def test_read_fits_a_terminal_of_80_columns(here: AtSite) -> None:
+    for meter in METERS:
+        done = here.run("read", meter, "--day", str(last_day()), environment={"COLUMNS": "80"})
+        assert done.returncode == 0
+        assert max(map(len, done.stdout.splitlines()[1:])) <= 80
+        assert "None" not in done.stdout
+
+
+def test_read_shows_no_column_of_which_nothing_is_known(here: AtSite) -> None:
+    heads = [next(line for line in here.run("read", meter).stdout.splitlines() if line.startswith("at ")) for meter in METERS]
+    assert [head.split() for head in heads] == [["at", "index", "unconverted"], *2 * [["at", "index", "m³", "unconverted"]]]
+
+
+def test_a_day_that_has_not_begun_is_refused(here: AtSite) -> None:
+    done = here.run("read", "MOD-1", "--day", str(last_day() + timedelta(days=3)))
+    assert done.returncode == 2
+    assert f"which has not begun; allowed: {last_day() + timedelta(days=1)} (that runs), or before" in done.stderr
+
+
+def test_a_meter_that_refuses_says_where_to_look(here: AtSite) -> None:
+    with other_content(here.folder / "site-3.password", "another"):
+        done = here.run("read", "IEC-1")
+    assert done.returncode == 1
+    assert "No readings after 1 attempt: password: refused: ER02\nSomething answers. Look at the map" in done.stdout
+
+
+def test_what_pushes_is_not_asked(here: AtSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = '[[mqtt.loggers]]\nlogger = "L-1"\nmeter_point = "MP-8"\nmeter = "PULSE-1"\n'
+    pushing = '[[dlms_push.meters]]\nmeter_point = "MP-9"\nmeter = "DLM-9"\nsender = "DRY9"\nmap = "hourly_push"\n'
+    path = tmp_path / "gateway.toml"
+    broker = f'[mqtt]\nbroker = "localhost:1883"\n{logger}[dlms_push]\nlisten = "127.0.0.1:4059"\n{pushing}'
+    path.write_text(f'gateway = "g"\nstate_dir = "state"\n{KAFKA}{broker}')
+    for name in ("L-1", "PULSE-1", "MP-9"):
+        with pytest.raises(SystemExit) as ended:
+            main(["read", name, "--config", str(path)])
+        assert ended.value.code == 2
+        assert "which pushes its readings and is not asked" in capsys.readouterr().err
+    assert main(["check", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "MP-8  PULSE-1  pushed by logger L-1 through localhost:1883" in told
+    assert "MP-9  DLM-9  pushes as DRY9 to 127.0.0.1:4059, map hourly_push" in told
+
+
+def test_once_says_what_came_and_status_that_the_disk_is_full(tmp_path: Path) -> None:
+    """What is on a full disk nobody can write down, so the status looks at the disk."""
+    with at_a_site(tmp_path, ("modbus_tcp",)) as served, small_disk(tmp_path / "disk", 8) as disk:
+        state = {"DAILYREAD_STATE_DIR": str(disk / "state")}
+        once = [sys.executable, "-m", "dailyread", "collect", "--once", "--config", str(served.config)]
+        with subprocess.Popen(
+            once, cwd=ROOT, env=served.environment() | state, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as collect:
+            assert collect.stdout is not None
+            assert collect.stdout.readline().startswith("1 of 1 meters answered: 2")
+            collect.terminate()
+        with suppress(OSError), (disk / "other").open("wb", buffering=0) as other:
+            while other.write(bytes(65536)):
+                pass
+        full = served.run("status", environment=state | {"COLUMNS": "200"})
+    assert full.returncode == 1
+    assert "KiB are free on this disk; where it is full, collecting stops" in full.stdout
 
 
 def test_a_name_nobody_has_gets_a_hint(here: AtSite) -> None:
@@ -119,6 +184,7 @@ def test_an_interval_is_set_without_a_gateway_and_read_back(here: AtSite, meter:
     done = here.run("set-interval", meter, "6m")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{meter}: records every {INTERVAL_S_MIN} s now, as it says itself" in done.stdout
+    assert "asked for every 3600 s: set `interval_s = 360` of this meter" in done.stdout
     assert facts_of(here)[-1] == IntervalSet(meter_point=f"MP-{METERS.index(meter) + 1}", interval_s=360, confirmed=True)
 
 
@@ -194,7 +260,13 @@ def other_content(path: Path, text: str) -> Iterator[None]:
         path.write_text(before)
 
 
-def test_where_no_evidence_is_it_says_so(here: AtSite) -> None:
+def test_where_no_evidence_is_it_says_so(here: AtSite, capsys: pytest.CaptureFixture[str]) -> None:
     done = here.run("evidence", "MOD-1", "2020-01-01")
     assert done.returncode == 1
-    assert "nothing is kept of meter MOD-1 and Gas Day 2020-01-01" in done.stderr or "there is no evidence" in done.stderr
+    assert "nothing is kept of meter MOD-1 and Gas Day 2020-01-01" in done.stderr or "no poll has brought" in done.stderr
+    path = here.folder / "elsewhere.toml"
+    path.write_text(here.config.read_text().replace('state_dir = "state"', 'state_dir = "other"'))
+    assert main(["evidence", "MOD-1", "2020-01-01", "--config", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f"dailyread evidence: there is no {here.folder}/other/evidence.sqlite; no poll has brought readings here yet\n"
+    )

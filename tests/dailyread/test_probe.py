@@ -52,6 +52,7 @@ def test_what_answers_is_named_with_a_table_to_start_from(here: AtSite, meter: s
     code, text, tables = probed(capsys, address, "--timeout", "0.4", "--units", "1")
     assert code == 0
     assert said in text
+    assert max(map(len, text.splitlines())) <= 80
     assert tables == [{"meter_point": "?", "meter": "?", "map": "?", "address": address} | settings]
 
 
@@ -117,10 +118,19 @@ def test_a_port_that_says_something_else_is_no_meter(capsys: pytest.CaptureFixtu
     assert (code, tables) == (1, [])
 
 
-@pytest.mark.parametrize("address", ["serial:/dev/there-is-none", "tcp://127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["serial:/dev/there-is-none", "tcp://127.0.0.1:1", "serial:/etc/passwd"])
 def test_a_line_that_is_not_there_is_said(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", address]) == 1
-    assert f"dailyread probe: {address}: " in capsys.readouterr().err
+    said = {"serial:/dev/there-is-none": "No such file or directory", "serial:/etc/passwd": "it is no serial line"}
+    assert capsys.readouterr().err == f"dailyread probe: {address}: {said.get(address, 'Connection refused')}\n"
+
+
+def test_what_is_no_number_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for argument, allowed in (("--units", "a whole number from 1 to 247"), ("--timeout", "seconds, above 0 and at most 60")):
+        for value in ("0", "300", "x"):
+            with pytest.raises(SystemExit):
+                main(["probe", "tcp://127.0.0.1:1", argument, value])
+            assert f"argument {argument}: found '{value}'; allowed: {allowed}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:502", "tcp://127.0.0.1", "serial:", "http://x:1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from dailyread.settings import settings, variable
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 NAMES = ("dailyread-collect.service", "dailyread-stream@.service", "dailyread-store.service", "dailyread-provide.service")
+DROP_INS = ("kafka-password.conf", "meter-passwords.conf")
 INSTALLED = "/opt/dailyread/bin/dailyread"
 every_unit = pytest.mark.parametrize("name", NAMES)
 
@@ -31,14 +33,15 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """The units as on a machine where the program is where they say, with the drop-in for Kafka's password in each."""
+    """The units as on a machine where the program is where they say, with the drop-ins for passwords in each."""
     for name in NAMES:
         unit = (UNITS / name).read_text().replace(INSTALLED, str(Path(sys.executable).with_name("dailyread")))
         target = tmp_path / name.replace("@.", "@1.")
         target.write_text(unit)
-        drop_in = Path(f"{target}.d") / "kafka-password.conf"
-        drop_in.parent.mkdir()
-        shutil.copy(UNITS / "kafka-password.conf", drop_in)
+        folder = Path(f"{target}.d")
+        folder.mkdir()
+        for drop_in in DROP_INS:
+            shutil.copy(UNITS / drop_in, folder)
     return tmp_path
 
 
@@ -51,7 +54,7 @@ def sections(name: str) -> configparser.RawConfigParser:
 
 
 def test_no_unit_is_left_out() -> None:
-    assert {path.name for path in UNITS.glob("*.service")} == set(NAMES)
+    assert {path.name for path in UNITS.iterdir()} == {*NAMES, *DROP_INS}
 
 
 @every_unit
@@ -72,6 +75,18 @@ def test_unit_is_shut_in(installed: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout  # exposure up to 2.0 of 10
 
 
+def test_the_gateway_may_ask_whether_the_clock_is_synchronised(installed: Path) -> None:
+    """What it may not ask it takes for not so; and it has no capability to set the clock by the same calls."""
+    unit = installed / "dailyread-collect.service"
+    done = analyze("security", "--offline=true", "--json=short", unit)
+    allowed = [each["set"] for each in json.loads(done.stdout) if each["json_field"].startswith("ProtectClock")]
+    assert allowed == [False], done.stdout
+    service = unit.read_text()
+    assert "\nCapabilityBoundingSet=\n" in service
+    *_, last = re.findall(r"^SystemCallFilter=(.*)$", service, re.MULTILINE)
+    assert last.split() == ["adjtimex", "clock_adjtime"]
+
+
 @every_unit
 def test_unit_starts_a_command_of_ours_and_starts_it_again(name: str) -> None:
     service = sections(name)["Service"]
@@ -83,14 +98,14 @@ def test_unit_starts_a_command_of_ours_and_starts_it_again(name: str) -> None:
     assert int(service["WatchdogSec"]) >= 6 * BEAT_S
 
 
-@pytest.mark.parametrize("name", [*NAMES, "kafka-password.conf"])
+@pytest.mark.parametrize("name", [*NAMES, *DROP_INS])
 def test_every_variable_is_a_setting(name: str) -> None:
     known = {variable(path) for kind in KINDS for path, _ in settings(kind)}
     named = set(re.findall(r"\b(DAILYREAD_\w+)=", (UNITS / name).read_text()))
     assert named <= known
 
 
-@pytest.mark.parametrize("name", [*NAMES, "kafka-password.conf"])
+@pytest.mark.parametrize("name", [*NAMES, *DROP_INS])
 def test_no_secret_in_the_environment(name: str) -> None:
     """systemd shows the environment of a unit to every user; credentials are files that only the service can read."""
     named = re.findall(r"\b(DAILYREAD_\w*(?:TOKEN|PASSWORD)\w*)=(\S+)", (UNITS / name).read_text())

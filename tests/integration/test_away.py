@@ -52,6 +52,7 @@ timeout_s = 10.0
 retry_first_s = 1.0
 retry_max_s = 1.0
 backfill_days = 0
+within_day_s = 0
 [[meters]]
 meter_point = "HERE"
 meter = "M-1"
@@ -111,9 +112,14 @@ def test_what_goes_away_is_said_once_and_nothing_is_busy_meanwhile(
     assert collect.terminate() == 0
 
     said = [re.sub(r"^\S+ \S+ ", "", line) for line in collect.output().splitlines()]
+    assert said.pop(0) == (
+        "INFO dailyread.commands.collect: gateway gateway-1: meters: 3 asked; 0 facts wait on disk for Kafka"
+    )
     assert sorted(said[:3]) == [
-        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer: no connection",
-        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer: no connection",
+        f"WARNING collectors.gateway: GONE: meter M-2 at tcp://127.0.0.1:{gone} does not answer:"
+        " no connection: Connection refused",
+        f"WARNING collectors.gateway: HERE: meter M-1 at tcp://127.0.0.1:{here} does not answer:"
+        " no connection: Connection refused",
         f"WARNING collectors.gateway: UNPLUGGED: meter M-3 at serial:{tmp_path}/ttyUSB0 does not answer:"
         f" line {tmp_path}/ttyUSB0: No such file or directory",
     ]

@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from collectors.mqtt import Broker, MqttCollector
@@ -27,6 +28,7 @@ from simulators.mqtt_logger import Access, MqttLogger
 from simulators.sites import Convertor, Site
 from tests.integration.conftest import Start
 from tests.integration.mosquitto import Mosquitto
+from tests.patience import patient
 
 FIRST = date(2026, 10, 23)  # summer time ends on the 25th
 DAYS = GasDays()
@@ -95,7 +97,7 @@ def pushing(broker: Mosquitto, name: str = "L1", **more: object) -> Iterator[Mqt
 
 
 def eventually(reached: Callable[[], bool], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + patient(within_s)
     while not reached():
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.05)
@@ -283,6 +285,8 @@ def test_while_the_outbox_takes_nothing_the_broker_keeps_what_comes(
     assert len([message for message in caplog.messages if "nothing more is taken" in message]) == 1
 
 
+# Small on the way, large as a fact: counts that begin beyond all that fit.
+LARGE = msgspec.msgpack.encode(["M-3", int((START + HOUR).timestamp()), 1, [2**63] + [1] * 9999, [2**63] + [1] * 9999])
 BAD = [
     ("readings", b"\xff\x00", "malformed"),
     ("readings", b'{"meter": "M-3", "index": [1]}', "give either `at` or `first_at`"),
@@ -290,6 +294,9 @@ BAD = [
     ("readings", b'{"meter": "M-3", "first_at": "2026-10-23T05:00:00", "index": [1]}', "offset from UTC"),
     ("readings/compact", b'{"meter": "M-3"}', "Expected"),
     ("alarm", b"[]", "Expected `object`"),
+    ("alarm", b'{"meter": "M-3", "at": "2026-10-23T06:00:00Z", "kind": "%s"}' % (b"x" * 100_000), "length <= 64"),
+    ("readings/compact", LARGE, "allowed: at most"),
+    ("readings", b'{"meter": "M-3", "index": [1], "%s": 1}' % (b"x" * 100_000), "unknown field"),
 ]
 
 
@@ -304,6 +311,7 @@ def test_what_is_no_payload_is_told_and_does_not_hold_up_what_is(broker: Mosquit
     for fact, (_, _, reason) in zip(told, BAD, strict=True):
         assert reason in fact.reason
         assert (fact.meter_point, fact.meter) == ("MP3", "M-3")
+        assert len(fact.reason) < 2500
 
 
 def test_a_logger_nobody_knows_is_said_once_and_its_messages_are_taken_away(
@@ -329,7 +337,7 @@ def test_an_interval_is_set_by_a_message_and_the_loggers_confirmation_is_a_fact(
     with collecting(broker, outbox) as collector:
         with pushing(broker, "L2") as operator:
             operator._client.publish("dailyread/gateways/gateway-1/set-interval", b'{"logger": "L1", "interval_s": 360}', 1)
-            eventually(lambda: "L1" in collector._asked)
+            eventually(lambda: "L1" in collector._commands._asked)
         with pushing(broker, "L1") as logger:
             eventually(lambda: len(intervals_set(outbox)) == 2)
             assert logger.interval_s == 360
@@ -357,6 +365,17 @@ def test_a_request_for_an_interval_that_cannot_be_is_rejected(broker: Mosquitto,
     with collecting(broker, outbox) as collector, pushing(broker, "L2") as operator:
         operator._client.publish("dailyread/gateways/gateway-1/set-interval", request_, 1)
         eventually(lambda: collector.counters.rejected == 1)
+    assert facts(outbox) == []
+
+
+def test_a_request_that_the_broker_keeps_is_not_done_once_more_at_each_connection(broker: Mosquitto, outbox: Outbox) -> None:
+    with pushing(broker, "L2") as logger:
+        request = b'{"logger": "L2", "interval_s": 360}'
+        eventually(logger._client.is_connected)
+        logger._client.publish("dailyread/gateways/gateway-1/set-interval", request, 1, retain=True).wait_for_publish(10)
+        with collecting(broker, outbox) as collector:
+            eventually(lambda: collector.counters.rejected == 1)
+        assert logger.commands == []
     assert facts(outbox) == []
 
 
