@@ -60,6 +60,8 @@ bench: services
 	$(PY) -m benchmarks.replay --stages
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.publishing
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.influx_writer
+	$(PY) -m pip install -qq -e '.[dev,rivals]'
+	$(PY) -m tests.integration.services with $(PY) -m benchmarks.stream
 
 schema: $(VENV)/dev.stamp
 	$(PY) scripts/schema.py

@@ -35,6 +35,8 @@ CREATE TABLE fact (
     PRIMARY KEY (subject, "offset", number)
 ) WITHOUT ROWID;
 """
+# Each Day of a meter point rewrites a page of the file, so pages are copied back from the write-ahead log rarely: at 32 MiB.
+_CHECKPOINT_PAGES = 8000
 
 
 class OffsetGap(ValueError):
@@ -45,7 +47,11 @@ class FactStore(Protocol):
     """What all fact stores do. A store has one caller at a time."""
 
     def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
-        """Keeps the facts of the frame at `offset`, each with its `received_at`, or as it stands there; all, or none.
+        """Keeps the facts of one frame, as `append_all` does."""
+
+    def append_all(self, frames: Sequence[tuple[int, Sequence[AnyFact | Entry]]]) -> None:
+        """Keeps the facts of frames, each with its offset, the facts with their `received_at` or as they stand there; all,
+        or none.
 
         When it returns they survive the end of the process. A power cut may take the latest frames, and `next_offset()`
         with them. Facts of a meter point and calorific values are kept; of others, and of a frame without facts, only
@@ -81,12 +87,13 @@ class MemoryFactStore:
         self._next_offset = 0
 
     def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
-        rows = _rows(offset, facts)
-        if not _is_next(offset, self._next_offset):
-            return
+        self.append_all([(offset, facts)])
+
+    def append_all(self, frames: Sequence[tuple[int, Sequence[AnyFact | Entry]]]) -> None:
+        rows, next_offset = _new_rows(frames, self._next_offset)
         for subject, row in rows:
             self._rows.setdefault(subject, []).append(row)
-        self._next_offset = offset + 1
+        self._next_offset = next_offset
 
     def next_offset(self) -> int:
         return self._next_offset
@@ -121,18 +128,23 @@ class SqliteFactStore:
             self._db = read_database(path, version=1)
         else:
             self._db = open_database(path, _SCHEMA, version=1, synchronous="NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._ids: dict[_Subject, int] = {}
 
     def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
-        rows = _rows(offset, facts)
+        self.append_all([(offset, facts)])
+
+    def append_all(self, frames: Sequence[tuple[int, Sequence[AnyFact | Entry]]]) -> None:
         new: dict[_Subject, int] = {}
         with self._db:  # commits, or rolls back
             self._db.execute("BEGIN IMMEDIATE")
-            if not _is_next(offset, self.next_offset()):
+            before = self.next_offset()
+            rows, next_offset = _new_rows(frames, before)
+            if next_offset == before:
                 return
             keyed = [(self._id(subject, new), *row) for subject, row in rows]
             self._db.executemany("INSERT INTO fact VALUES (?, ?, ?, ?, ?)", keyed)
-            self._db.execute("UPDATE position SET next_offset = ?", (offset + 1,))
+            self._db.execute("UPDATE position SET next_offset = ?", (next_offset,))
         self._ids |= new
 
     def next_offset(self) -> int:
@@ -169,6 +181,19 @@ class SqliteFactStore:
             ' AND "offset" < ? ORDER BY "offset", number',
             (*subject, 2**63 - 1 if before_offset is None else before_offset),
         ).fetchall()
+
+
+def _new_rows(
+    frames: Sequence[tuple[int, Sequence[AnyFact | Entry]]], next_offset: int
+) -> tuple[list[tuple[_Subject, _Row]], int]:
+    """The rows of those frames that are not there yet, and the offset after them."""
+    found: list[tuple[_Subject, _Row]] = []
+    for offset, facts in frames:
+        rows = _rows(offset, facts)
+        if _is_next(offset, next_offset):
+            found += rows
+            next_offset = offset + 1
+    return found, next_offset
 
 
 def _is_next(offset: int, next_offset: int) -> bool:

@@ -1,15 +1,15 @@
 """The Faust app: it shares the partitions among the workers, keeps the states in RocksDB and their changelog, and recovers.
 
-One thin agent hands the frames on. Of what else Faust offers nothing is used, because it would lose data: its
-acknowledgements and commits (`Committer` commits what is done), its table writes (`States`), timers, exactly-once, models,
-standby replicas, the web server.
+Frames come from its fetcher (`SteadyConsumer`), past its streams and agents. Of what else it offers nothing is used, because
+it would lose data: its acknowledgements and commits (`FactsApp.commit` commits what is done), its table writes (`States`),
+timers, exactly-once, models, standby replicas, the web server.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -49,12 +49,13 @@ class FactsApp:
         self._sink = sink
         self._guard = guard
         self.app = _faust_app(settings)
+        self.app.transport = SteadyTransport(self.app, self)
         self.app.tables.ready = self._open
         table = StateTable(self.app, name=STATES, partitions=settings.partitions, key_type=bytes, value_type=bytes)
         self._states = self.app.tables.add(table)
         self.app.on_partitions_revoked.connect(self._revoked)
         facts = self.app.topic(settings.topics.facts, value_type=bytes, value_serializer="raw", acks=False, allow_empty=True)
-        self.app.agent(facts, name="facts")(self._take)
+        self.app.topics.add(facts)  # subscribes to it; what comes goes to `take`
 
     def lag(self, partition: int) -> int | None:
         """How many frames of the partition are not done; None before the broker has said."""
@@ -77,13 +78,22 @@ class FactsApp:
         """Stop working on the partitions, and commit what is done."""
         await self._revoked(None)
 
-    async def _take(self, stream: Any) -> None:
-        async for event in stream.events():
-            message = event.message
-            partition = self.partitions.get(message.partition)
-            if partition is not None:
-                instant = instant_of_ms(round(message.timestamp * 1000))
-                await partition.accept(Frame(message.offset, instant, message.value or b""))
+    def takes(self, tp: TP) -> bool:
+        """Whether it is a partition of the facts topic."""
+        return bool(tp.topic == self._settings.topics.facts)
+
+    def wants(self, tp: TP) -> bool:
+        """Whether messages of a partition are to be fetched now."""
+        if not self.takes(tp):
+            return True
+        partition = self.partitions.get(tp.partition)
+        return partition is not None and partition.wants
+
+    def take(self, tp: TP, messages: Sequence[Any]) -> None:
+        """The next messages of a partition of the facts topic."""
+        partition = self.partitions.get(tp.partition)
+        if partition is not None:
+            partition.accept([Frame(each.offset, instant_of_ms(each.timestamp), each.value or b"") for each in messages])
 
     async def _open(self, starts: Mapping[int, int]) -> None:
         """The states are recovered, and the frames will come from `starts` on."""
@@ -127,7 +137,7 @@ class FactsApp:
 
 def _faust_app(settings: WorkerSettings) -> faust.App:
     servers = settings.aiokafka["bootstrap_servers"]
-    app = faust.App(
+    return faust.App(
         settings.group,
         broker=[URL(f"kafka://{server}") for server in servers],
         broker_credentials=credentials(settings),
@@ -145,14 +155,11 @@ def _faust_app(settings: WorkerSettings) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=settings.partitions,
-        stream_buffer_maxsize=1000,
         stream_wait_empty=False,
         web_enabled=False,
         canonical_url=URL(f"http://{settings.instance}"),  # a name, not an address: nobody serves it
         autodiscover=False,
     )
-    app.transport = SteadyTransport(app.conf.broker_consumer, app)
-    return app
 
 
 def credentials(settings: WorkerSettings) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -41,8 +41,14 @@ class Slice(Protocol):
 class Processor(Protocol):
     """The rules on one partition, as `stream.processor.Processor`."""
 
-    def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
-        """What follows from a frame. UnknownVersion where it is of a later version than this program knows."""
+    def read(self, offset: int, timestamp: datetime, value: bytes) -> Any:
+        """A frame's facts. UnknownVersion where it is of a later version than this program knows."""
+
+    def keep(self, frames: Sequence[Any]) -> None:
+        """Keep the facts of frames that are read in the fact store."""
+
+    def follow(self, frame: Any) -> Iterator[Slice]:
+        """What follows from a frame that is kept."""
 
     def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
         """Only keep the facts of a frame whose consequences are known."""

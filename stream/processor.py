@@ -51,6 +51,14 @@ class Slice(NamedTuple):
     dead: list[DeadLetter]
 
 
+class Facts(NamedTuple):
+    """A frame that is read: its facts, and dead letters for what is none."""
+
+    offset: int
+    entries: list[Entry]
+    dead: list[DeadLetter]
+
+
 class Processor:
     """The rules on one facts partition. Not for several threads at once.
 
@@ -89,20 +97,34 @@ class Processor:
             yield part
 
     def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
-        """What follows from the frame at an offset. Raises UnknownVersion where it is of a later version.
+        """What follows from one frame: `read`, `keep` and `follow` in one."""
+        frame = self.read(offset, timestamp, value)
+        self.keep([frame])
+        yield from self.follow(frame)
+
+    def keep(self, frames: Sequence[Facts]) -> None:
+        """Keep the facts of frames in the fact store, before anything follows from them."""
+        self._facts.append_all([(frame.offset, frame.entries) for frame in frames])
+
+    def follow(self, frame: Facts) -> Iterator[Slice]:
+        """What follows from a frame that is kept.
 
         A point whose state rests on this offset or a later one is left alone: it has had the frame.
         """
-        entries, dead = self._read(offset, timestamp, value)
-        self._facts.append(offset, entries)
-        if dead:
-            yield Slice([], {}, dead)
+        offset, entries = frame.offset, frame.entries
+        if frame.dead:
+            yield Slice([], {}, frame.dead)
+        if len(entries) == 1 and isinstance(first := entries[0].content, PackedReadings):  # as of a gateway with one meter
+            yield from self._apply(offset, {first.meter_point: entries})
+            return
         own: defaultdict[str, list[Entry]] = defaultdict(list)
         values: list[tuple[str, Entry]] = []
         late_us = None
         for entry in entries:
             content = entry.content
-            if isinstance(content, CalorificValue):
+            if isinstance(content, PackedReadings):
+                own[content.meter_point].append(entry)
+            elif isinstance(content, CalorificValue):
                 values.append((content.ldz, entry))
             elif isinstance(content, Tick):
                 late_us = max(late_us or to_us(content.now), to_us(content.now))
@@ -119,19 +141,20 @@ class Processor:
 
     def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
         """Keep the facts of an earlier frame, which the points have had, where the fact store lacks them."""
-        self._facts.append(offset, self._read(offset, timestamp, value)[0])
+        self.keep([self.read(offset, timestamp, value)])
 
-    def _read(self, offset: int, timestamp: datetime, value: bytes) -> tuple[list[Entry], list[DeadLetter]]:
-        """The frame's facts, each with the instant of its receipt, and a dead letter for whatever is none."""
+    def read(self, offset: int, timestamp: datetime, value: bytes) -> Facts:
+        """The frame's facts, each with the instant of its receipt, and a dead letter for whatever is none. Raises
+        UnknownVersion where it is of a later version."""
         try:
             frame = open_frame(value)
         except UnknownVersion:
             raise
         except FrameError as error:
-            return [], [self._letter(offset, None, str(error), value)]
+            return Facts(offset, [], [self._letter(offset, None, str(error), value)])
         if frame.received_at is not None and frame.gateway != RELAY:
             reason = f"gateway {frame.gateway} says when it was received; that is the broker's to say"
-            return [], [self._letter(offset, None, reason, value)]
+            return Facts(offset, [], [self._letter(offset, None, reason, value)])
         received_at = timestamp if frame.received_at is None else frame.received_at
         entries: list[Entry] = []
         dead: list[DeadLetter] = []
@@ -143,7 +166,7 @@ class Processor:
                 dead.append(self._letter(offset, number, str(error), packed))
             else:
                 entries.append(entry)
-        return entries, dead
+        return Facts(offset, entries, dead)
 
     def _check_place(self, entry: Entry, gateway: str) -> None:
         """ValueError where the fact does not belong on this partition: it would be applied on a part of the points only."""

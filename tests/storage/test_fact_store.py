@@ -119,6 +119,25 @@ def test_a_gap_is_refused_and_changes_nothing(store: FactStore) -> None:
     assert store.of_point("1") == [reading("1", 1, 2)]
 
 
+def test_frames_together_are_as_frames_one_by_one_also_where_some_are_there(store: FactStore) -> None:
+    store.append(0, [reading("1", 1, 2)])
+    store.append_all([(0, [reading("1", 1, 2)]), (1, [reading("2", 3, 4)]), (2, []), (3, [reading("1", 2, 3)])])
+    assert store.next_offset() == 4
+    assert store.of_point("1") == [reading("1", 1, 2), reading("1", 2, 3)]
+    assert store.of_point("1", 3) == [reading("1", 1, 2)]
+    store.append_all([])
+    assert store.next_offset() == 4
+
+
+def test_of_frames_with_a_gap_among_them_none_is_kept(store: FactStore) -> None:
+    with pytest.raises(OffsetGap, match="frame 1 is missing"):
+        store.append_all([(0, [reading("1", 1, 2)]), (2, [reading("1", 2, 3)])])
+    assert store.next_offset() == 0
+    assert store.points() == []
+    store.append(0, [reading("1", 7, 8)])
+    assert store.of_point("1") == [reading("1", 7, 8)]
+
+
 def test_a_fact_without_received_at_is_refused_with_the_whole_frame(store: FactStore) -> None:
     with pytest.raises(ValueError, match="fact 1 of frame 0 has no received_at"):
         store.append(0, [reading("1", 1, 2), reading("2", 1, 2, received_at=None)])

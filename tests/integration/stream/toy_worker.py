@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -37,6 +37,12 @@ class Slice(NamedTuple):
     dead: list[DeadLetter]
 
 
+class Read(NamedTuple):
+    offset: int
+    timestamp: datetime
+    value: bytes
+
+
 class ToyProcessor:
     """Counts identities: a fact that comes again changes nothing, a fact that is lost is missing in the count."""
 
@@ -59,13 +65,24 @@ class ToyProcessor:
         at = frame.received_at or timestamp
         self.facts.append(offset, [msgspec.structs.replace(fact, received_at=at) for fact in frame.facts])
 
-    def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
-        assert self.facts.next_offset() >= offset, f"the fact store lacks frames before {offset}"
-        self.remember(offset, timestamp, value)
+    def read(self, offset: int, timestamp: datetime, value: bytes) -> Read:
         try:
-            frame = decode_frame(value)
+            decode_frame(value)
         except UnknownVersion:
             raise
+        except FrameError:
+            pass
+        return Read(offset, timestamp, value)
+
+    def keep(self, frames: Sequence[Read]) -> None:
+        for frame in frames:
+            assert self.facts.next_offset() >= frame.offset, f"the fact store lacks frames before {frame.offset}"
+            self.remember(*frame)
+
+    def follow(self, read: Read) -> Iterator[Slice]:
+        offset, _, value = read
+        try:
+            frame = decode_frame(value)
         except FrameError as error:
             yield Slice([], {}, [self._letter(offset, None, str(error), value)])
             return
