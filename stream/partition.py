@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from metering.messages import encode_change, encode_dead_letter
 from metering.wire import UnknownVersion
 from stream.faults import WRONG_CONFIGURATION, FreezeGuard, end_at_once
-from stream.marks import OtherRules
+from stream.marks import LaterStates, OtherRules
 from stream.metrics import METRICS
 from stream.opening import Opening, Processor, Slice
 from stream.settings import Topics
@@ -127,6 +127,8 @@ class Partition:
                 await self._do(await self._take())
         except asyncio.CancelledError:
             raise
+        except LaterStates as error:
+            self._halt(f"offset {self.position}", error)
         except OtherRules as error:
             end_at_once(f"facts[{self.number}]: {error}", code=WRONG_CONFIGURATION)
         except BaseException as error:
@@ -193,7 +195,7 @@ class Partition:
             try:
                 read.append(self._processor.read(frame.offset, frame.timestamp, frame.value))
             except UnknownVersion as error:
-                self._halt(frame, error)
+                self._halt(f"offset {frame.offset}", error)
                 break
         return read
 
@@ -213,8 +215,8 @@ class Partition:
         METRICS.dead_letters.inc(len(output.dead))
         METRICS.states.labels(self.number).inc(written)
 
-    def _halt(self, frame: Frame, error: UnknownVersion) -> None:
-        self.halted = f"offset {frame.offset}: {error}"
+    def _halt(self, where: str, error: UnknownVersion | LaterStates) -> None:
+        self.halted = f"{where}: {error}"
         METRICS.halted.labels(self.number).set(1)
         log.critical("facts[%d] is halted at %s. Upgrade the stream job; nothing is lost", self.number, self.halted)
         self._waiting.clear()

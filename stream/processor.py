@@ -85,6 +85,11 @@ class Processor:
         self.told: Counter[str] = Counter()
         self._others = self._take_up()
 
+    @property
+    def has_others(self) -> bool:
+        """Whether `remake` has points to make anew."""
+        return bool(self._others)
+
     def remake(self, offset: int) -> Iterator[Slice]:
         """Make the points anew whose states other rules made, from the facts of the frames up to that offset.
 
