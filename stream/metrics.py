@@ -30,7 +30,11 @@ DEFINITIONS = (
            "None after 05:00: ticks do not come; look at dailyread_stream_ticks."),
     Metric("dailyread_stream_states", Counter, _P, "States of meter points written to the changelog and to disk.", ""),
     Metric("dailyread_stream_dead_letters", Counter, (), "Facts and frames that could not be used: in the dead-letter topic.",
-           "Read the topic: each says where it stood and why. A gateway that keeps sending them needs repair."),
+           "`dailyread redrive` lists them: each says where it stood and why. A gateway that keeps sending them needs "
+           "repair; after the mend `dailyread redrive --yes` puts them back."),
+    Metric("dailyread_stream_dead_letters_past_cap", Counter, (), "Of those, facts and frames past the cap of an hour: the "
+           "dead-letter topic says where they stand, no more.",
+           "Somebody floods the topic: the log says which partition, its frames say which gateway. Stop or repair that."),
     Metric("dailyread_stream_edge_facts", Counter, ("kind",), "What gateways told beside readings: `alarm`, `given_up`, "
            "`interval_set`, `poll_failed`, `gateway_status`.",
            "`given_up`, or many `poll_failed`: `dailyread status` says of which meter points, and since when."),
@@ -66,6 +70,7 @@ class _Metrics:
     records: Counter
     states: Counter
     dead_letters: Counter
+    dead_letters_past_cap: Counter
     edge_facts: Counter
     position: Gauge
     lag_frames: Gauge

@@ -18,9 +18,10 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
-from metering.messages import encode_change, encode_dead_letter
+from metering.messages import DeadLetter, encode_change
 from metering.wire import UnknownVersion
 from stream.faults import WRONG_CONFIGURATION, FreezeGuard, end_at_once
+from stream.letters import Letters
 from stream.marks import LaterStates, OtherRules
 from stream.metrics import METRICS
 from stream.opening import Opening, Processor, Slice
@@ -50,7 +51,7 @@ class Output:
 
     def __init__(self) -> None:
         self.records: list[KeyValue] = []
-        self.dead: list[KeyValue] = []
+        self.dead: list[DeadLetter] = []
         self.size_bytes = 0
 
     def add(self, part: Slice, partition: int, offset: int) -> None:
@@ -59,9 +60,7 @@ class Output:
             key, value = encode_change(change, partition, offset)
             self.records.append((key, value))
             self.size_bytes += len(key) + len(value)
-        for letter in part.dead:
-            log.warning("%s[%d] offset %d: %s", letter.topic, letter.partition, letter.offset, letter.reason)
-            self.dead.append((None, encode_dead_letter(letter)))
+        self.dead += part.dead
         self.size_bytes += sum(map(len, part.states.values()))
 
 
@@ -73,6 +72,7 @@ class Partition:
         self.position = start  # every frame before it is done: may be committed
         self.remade = 0  # points made anew, because other rules had made their states
         self.halted: str | None = None
+        self.letters = Letters(f"facts[{number}]")
         self._expected = start
         self._topics = topics
         self._sink = sink
@@ -207,12 +207,12 @@ class Partition:
     async def _publish(self, output: Output) -> None:
         self._guard.check()
         if output.dead:
-            await self._sink.send_anywhere(self._topics.dead_letter, output.dead)
+            letters = self.letters.publish(output.dead)
+            await self._sink.send_anywhere(self._topics.dead_letter, [(None, each) for each in letters])
         await self._sink.send(self._topics.ledger, self.number, output.records)
         self._guard.check()
         written = await self._states.write()
         METRICS.records.labels(self.number).inc(len(output.records))
-        METRICS.dead_letters.inc(len(output.dead))
         METRICS.states.labels(self.number).inc(written)
 
     def _halt(self, where: str, error: UnknownVersion | LaterStates) -> None:

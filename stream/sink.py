@@ -66,9 +66,8 @@ class Sink:
         return last
 
     async def send_anywhere(self, topic: str, records: Sequence[KeyValue]) -> None:
-        """Send to whichever partitions; for a few records whose order does not matter."""
-        for key, value in records:
-            await self._producer.send_and_wait(topic, value, key=key)
+        """Send to whichever partitions; for records whose order does not matter. Returns when the broker has them."""
+        await asyncio.gather(*[await self._producer.send(topic, value, key=key) for key, value in records])
 
     async def _send_batch(self, builder: Any, topic: str, partition: int) -> int | None:
         count = builder.record_count()

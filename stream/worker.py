@@ -129,13 +129,18 @@ class Watch:
         facts, relay = self._facts, self._relay
         partitions = {
             number: PartitionHealth(
-                position=each.position, lag=facts.lag(number), halted=each.halted, stalled=_name(number) in self._stalled
+                position=each.position,
+                lag=facts.lag(number),
+                halted=each.halted,
+                stalled=_name(number) in self._stalled,
+                dead_past_cap=each.letters.past_cap,
             )
             for number, each in sorted(facts.partitions.copy().items())
         }
         return Health(
             state=self._state(), group=self._settings.group, instance=self._settings.instance, partitions=partitions,
             rules=self._settings.rules, relay=relay.owner, relay_halted=relay.halted,
+            relay_dead_past_cap=relay.letters.past_cap,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -195,6 +200,8 @@ class Watch:
             return "stalled"
         if self._away:
             return "kafka_away"
+        if self._relay.letters.past_cap or any(each.letters.past_cap for each in self._facts.partitions.values()):
+            return "poisoned"
         if self._facts.recovered:
             return "running"
         return "recovering" if self._started else "starting"
