@@ -31,7 +31,8 @@ from stream.states import States
 
 log = logging.getLogger(__name__)
 
-FRAMES_WAITING = 1000  # taken and not yet worked on; where so many wait, no more are asked for
+FRAMES_WAITING = 1000  # taken and not yet worked on; where so many wait, or so many bytes, no more are asked for
+BYTES_WAITING = 2 * 1024 * 1024
 FRAMES_TOGETHER = 1000
 FRAME_BYTES_TOGETHER = 256 * 1024
 BYTES_TOGETHER = 1024 * 1024  # of outputs; frames that make more are published piece by piece
@@ -78,6 +79,7 @@ class Partition:
         self._sink = sink
         self._guard = guard
         self._waiting: deque[Frame] = deque()
+        self._waiting_bytes = 0
         self._came = asyncio.Event()
         self._pause_s = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -104,7 +106,8 @@ class Partition:
     @property
     def wants(self) -> bool:
         """Whether it can do with more frames now."""
-        return self.halted is None and not self._closed and len(self._waiting) < FRAMES_WAITING
+        has_room = len(self._waiting) < FRAMES_WAITING and self._waiting_bytes < BYTES_WAITING
+        return has_room and self.halted is None and not self._closed
 
     def accept(self, frames: Iterable[Frame]) -> None:
         """The next frames. Ends the process where one was left out: it would be lost if these were acknowledged."""
@@ -117,6 +120,7 @@ class Partition:
                 end_at_once(f"facts[{self.number}]: offset {frame.offset} came where {self._expected} is next")
             self._expected += 1
             self._waiting.append(frame)
+            self._waiting_bytes += len(frame.value)
         self._came.set()
 
     async def _work(self, opening: Opening) -> None:
@@ -160,6 +164,7 @@ class Partition:
         while self._waiting and len(frames) < FRAMES_TOGETHER and size_bytes < FRAME_BYTES_TOGETHER:
             frames.append(self._waiting.popleft())
             size_bytes += len(frames[-1].value)
+        self._waiting_bytes -= size_bytes
         return frames
 
     async def _do(self, frames: list[Frame]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from stream import partition as module
-from stream.partition import FRAME_BYTES_TOGETHER, FRAMES_WAITING, Frame, Partition
+from stream.partition import BYTES_WAITING, FRAME_BYTES_TOGETHER, FRAMES_WAITING, Frame, Partition
 from stream.settings import Topics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,6 +59,21 @@ def test_a_partition_that_has_enough_wants_no_more_until_some_are_taken(door: Pa
         return [*wants, door.wants]
 
     assert asyncio.run(scenario()) == [True, False, True]
+
+
+def test_large_frames_fill_it_sooner(door: Partition) -> None:
+    async def scenario() -> list[bool]:
+        large = BYTES_WAITING // 4
+        wants = []
+        for offset in range(10, 14):
+            door.accept([Frame(offset, NOW, bytes(large))])
+            wants.append(door.wants)
+        while door._waiting:
+            await door._take()
+            wants.append(door.wants)
+        return wants
+
+    assert asyncio.run(scenario()) == [True, True, True, False, True, True, True, True]
 
 
 def test_frames_are_taken_in_portions_of_bytes(door: Partition) -> None:
