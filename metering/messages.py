@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -10,6 +11,7 @@ from metering.ledger import AnyRecord, Change, Key, Void
 from metering.wire import FrameError
 
 LETTER_PAYLOAD_MAX = 500_000
+PLACES_A_LETTER = 5000
 
 
 class LedgerMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -40,6 +42,20 @@ class Place(NamedTuple):
     offset: int
     first: int | None
     last: int | None
+
+
+def places_of(stood: Iterable[tuple[int, int | None]]) -> Iterator[Place]:
+    """Places of facts by their frame's offset and their number in it; of facts that follow one another, one."""
+    place: Place | None = None
+    for offset, number in stood:
+        if place is not None and place.last is not None and (offset, number) == (place.offset, place.last + 1):
+            place = place._replace(last=number)
+            continue
+        if place is not None:
+            yield place
+        place = Place(offset, number, number)
+    if place is not None:
+        yield place
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,10 +8,10 @@ spoilt frames costs a few bytes a fact, on the topic as in the log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
-from metering.messages import DeadLetter, Place, encode_dead_letter
+from metering.messages import PLACES_A_LETTER, DeadLetter, Place, encode_dead_letter, places_of
 from stream.metrics import METRICS
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 HOUR_S = 3600.0
 LETTERS_AN_HOUR = 1000
 BYTES_AN_HOUR = 16 * 1024 * 1024  # of letters as they are published
-PLACES_A_LETTER = 5000
 
 
 class Letters:
@@ -61,26 +60,12 @@ class Letters:
             )  # fmt: skip
         self._past_cap += len(letters)
         METRICS.dead_letters_past_cap.inc(len(letters))
-        places = list(_places(letters))
+        places = list(places_of((letter.offset, letter.number) for letter in letters))
         log.warning("%s: %d more, from offset %d to %d", self._where, len(letters), places[0].offset, places[-1].offset)
         return [
             encode_dead_letter(_letter_of(letters[0], places[first : first + PLACES_A_LETTER]))
             for first in range(0, len(places), PLACES_A_LETTER)
         ]
-
-
-def _places(letters: Sequence[DeadLetter]) -> Iterator[Place]:
-    """Where they stand; facts of a frame that follow one another as one place."""
-    place: Place | None = None
-    for letter in letters:
-        if place is not None and place.last is not None and (letter.offset, letter.number) == (place.offset, place.last + 1):
-            place = place._replace(last=letter.number)
-            continue
-        if place is not None:
-            yield place
-        place = Place(letter.offset, letter.number, letter.number)
-    if place is not None:
-        yield place
 
 
 def _letter_of(one: DeadLetter, places: Sequence[Place]) -> DeadLetter:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from metering.messages import DeadLetter, Place, decode_dead_letter
-from stream.letters import BYTES_AN_HOUR, HOUR_S, LETTERS_AN_HOUR, PLACES_A_LETTER, Letters
+from metering.messages import PLACES_A_LETTER, DeadLetter, Place, decode_dead_letter
+from stream.letters import BYTES_AN_HOUR, HOUR_S, LETTERS_AN_HOUR, Letters
 from stream.metrics import METRICS
 
 
