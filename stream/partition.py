@@ -174,6 +174,8 @@ class Partition:
         for kind, count in self._processor.told.items():
             METRICS.edge_facts.labels(kind).inc(count)
         self._processor.told.clear()
+        METRICS.close_outs.labels(self.number).inc(self._processor.closed_out)
+        self._processor.closed_out = 0
         self.position = done
 
     async def _process(self, frames: Sequence[Frame]) -> int:

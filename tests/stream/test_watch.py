@@ -37,7 +37,7 @@ def watch(facts: Facts) -> Watch:
     topics = Topics("facts", "broadcast", "ledger", "dead-letter")
     settings = WorkerSettings({}, topics, 1, "g", "1", Path("."), stalled_after_s=60)
     relay: Any = SimpleNamespace(owner=False, halted=None, letters=Letters("broadcast"))
-    nobody: Any = None
+    nobody: Any = SimpleNamespace(unacknowledged_s=0.0)
     return Watch(settings, facts, relay, nobody, nobody)  # type: ignore[arg-type]
 
 
