@@ -31,8 +31,9 @@ from stream.states import States
 
 log = logging.getLogger(__name__)
 
-FRAMES_WAITING = 1000  # taken and not yet worked on; where so many wait, or so many bytes, no more are asked for
-BYTES_WAITING = 2 * 1024 * 1024
+# Taken and not yet worked on. Where so much waits no more is asked for; then one answer more may come, of some 1 MiB.
+FRAMES_WAITING = 1000
+BYTES_WAITING = 1024 * 1024
 FRAMES_TOGETHER = 1000
 FRAME_BYTES_TOGETHER = 256 * 1024
 BYTES_TOGETHER = 1024 * 1024  # of outputs; frames that make more are published piece by piece
@@ -106,8 +107,9 @@ class Partition:
     @property
     def wants(self) -> bool:
         """Whether it can do with more frames now."""
-        has_room = len(self._waiting) < FRAMES_WAITING and self._waiting_bytes < BYTES_WAITING
-        return has_room and self.halted is None and not self._closed
+        if self.halted is not None or self._closed:
+            return False
+        return len(self._waiting) < FRAMES_WAITING and self._waiting_bytes < BYTES_WAITING
 
     def accept(self, frames: Iterable[Frame]) -> None:
         """The next frames. Ends the process where one was left out: it would be lost if these were acknowledged."""
