@@ -62,6 +62,7 @@ bench: services
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.influx_writer
 	$(PY) -m pip install -qq -e '.[dev,rivals]'
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.stream
+	$(PY) -m tests.integration.services with $(PY) -m benchmarks.pressure
 
 schema: $(VENV)/dev.stamp
 	$(PY) scripts/schema.py

@@ -168,6 +168,7 @@ class ToyProcessor:
         self._kind, self._facts = kind, facts
         self._points: dict[str, Any] = {}
         self.told: Counter[str] = Counter()
+        self.closed_out = 0
 
     def remake(self, offset: int) -> Iterator[Any]:
         yield from ()

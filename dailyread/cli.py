@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "tables and an HTML page with plots from a ledger",
     "status": "say what is running, what waits, what is missing today",
     "rebuild": "make InfluxDB or the state anew from the facts",
+    "redrive": "put back what the stream job could not use, after a mend",
     "check": "check a configuration file; say what is wrong, where, and what would be right",
     "topics": "create and verify the Kafka topics",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,11 @@ from kafka.errors import KafkaTimeoutError
 
 from dailyread.config import KafkaConfig
 from dailyread.jsonlines import write_fact
-from dailyread.kafka import check_topics, consumer
+from dailyread.kafka import TopicRole, check_topics, consumer, wanted_topics
 from metering.facts import AnyFact, Tick, meter_point_of
 from metering.gasday import to_datetime, to_us
-from metering.wire import FrameError, UnknownVersion, canonical, decode_frame, partition_of
-from stream.processor import RELAY
+from metering.wire import FrameError, Origin, UnknownVersion, canonical, decode_frame, open_frame, partition_of
+from stream.processor import REDRIVE, RELAY
 
 PROGRESS_EVERY_S = 2.0
 SILENT_S_MAX = 60.0
@@ -43,12 +43,16 @@ class Appended(NamedTuple):
     value: bytes
 
 
-def read_messages(config: KafkaConfig, progress: Callable[[Position], None]) -> Iterator[Appended]:
-    """All messages of the broadcast and facts topics, up to where they end now. KafkaError, TopicsError."""
-    check_topics(config, ("facts", "broadcast"))
+def read_messages(
+    config: KafkaConfig, progress: Callable[[Position], None], roles: Sequence[TopicRole] = ("broadcast", "facts")
+) -> Iterator[Appended]:
+    """All messages of the broadcast and facts topics, or of those of other roles, up to where they end now. KafkaError,
+    TopicsError."""
+    check_topics(config, roles)
+    topics = wanted_topics(config, roles)
     client = consumer(config)
     try:
-        yield from _read(client, config, progress)
+        yield from _read(client, [TopicPartition(topic.name, n) for topic in topics for n in range(topic.partitions)], progress)
     finally:
         client.close()
 
@@ -96,9 +100,9 @@ def _received(fact: AnyFact, received_at: datetime) -> AnyFact:
     return msgspec.structs.replace(fact, received_at=received_at)
 
 
-def _read(client: KafkaConsumer, config: KafkaConfig, progress: Callable[[Position], None]) -> Iterator[Appended]:
-    names = {config.topics.broadcast: 1, config.topics.facts: config.partitions}
-    partitions = [TopicPartition(topic, number) for topic, count in names.items() for number in range(count)]
+def _read(
+    client: KafkaConsumer, partitions: Sequence[TopicPartition], progress: Callable[[Position], None]
+) -> Iterator[Appended]:
     client.assign(partitions)
     starts, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
     total = sum(ends.values()) - sum(starts.values())
@@ -123,6 +127,15 @@ def _read(client: KafkaConsumer, config: KafkaConfig, progress: Callable[[Positi
             progress(Position(read, total))
 
 
+def origins_of(message: Appended) -> tuple[Origin, ...]:
+    """Where the facts of a message that puts them back stood before: they do not count there."""
+    try:
+        frame = open_frame(message.value)
+    except FrameError:
+        return ()
+    return frame.origins if frame.gateway == REDRIVE else ()
+
+
 class FactsOnDisk:
     """Facts as lines in a temporary file, to be had in order; there may be more than memory holds."""
 
@@ -130,7 +143,8 @@ class FactsOnDisk:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
-        self._db.execute("CREATE TABLE facts (received_us INTEGER, canonical BLOB, line BLOB)")
+        self._db.execute("CREATE TABLE facts (received_us INTEGER, canonical BLOB, line BLOB, place TEXT)")
+        self._db.execute("CREATE TABLE left_out (place TEXT, canonical BLOB, PRIMARY KEY (place, canonical)) WITHOUT ROWID")
         self._db.execute("BEGIN")
 
     def __enter__(self) -> Self:
@@ -139,14 +153,25 @@ class FactsOnDisk:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._db.close()
 
-    def add(self, fact: AnyFact) -> None:
-        """Keep a fact, which has `received_at`."""
+    def add(self, fact: AnyFact, place: Origin, instead_of: Sequence[Origin] = ()) -> None:
+        """Keep a fact, which has `received_at`, and where it stands. It does not count at the places `instead_of` which it does
+        here, whether they come before or behind."""
         assert fact.received_at is not None
-        row = (to_us(fact.received_at), canonical(fact), write_fact(fact))
-        self._db.execute("INSERT INTO facts VALUES (?, ?, ?)", row)
+        same = canonical(fact)
+        row = (to_us(fact.received_at), same, write_fact(fact), _text(place))
+        self._db.execute("INSERT INTO facts VALUES (?, ?, ?, ?)", row)
+        self._db.executemany("INSERT OR IGNORE INTO left_out VALUES (?, ?)", [(_text(each), same) for each in instead_of])
 
     def in_order(self) -> Iterator[bytes]:
         """The lines by (received_at, canonical bytes); of lines that are the same, as relayed copies are, one."""
-        query = "SELECT DISTINCT received_us, canonical, line FROM facts ORDER BY received_us, canonical, line"
+        query = (
+            "SELECT DISTINCT received_us, canonical, line FROM facts WHERE NOT EXISTS"
+            " (SELECT 1 FROM left_out WHERE left_out.place = facts.place AND left_out.canonical = facts.canonical)"
+            " ORDER BY received_us, canonical, line"
+        )
         for _, _, line in self._db.execute(query):
             yield line
+
+
+def _text(place: Origin) -> str:
+    return f"{place.topic}/{place.partition}/{place.offset}"

@@ -131,6 +131,7 @@ def _values(writer: LedgerWriter, topic: KafkaLedger, client: InfluxClient) -> C
             "dailyread_store_late_total": counts.late,
             "dailyread_store_dead_letters_total": counts.dead_letters,
             "dailyread_store_lag": topic.lag,
+            "dailyread_store_write_failures_total": client.failures,
             "dailyread_store_influxdb_away": int(client.away),
             "dailyread_store_kafka_away": int(topic.away),
         })  # fmt: skip

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
 import msgspec
 
 from metering.ledger import AnyRecord, Change, Key, Void
 from metering.wire import FrameError
 
 LETTER_PAYLOAD_MAX = 500_000
+PLACES_A_LETTER = 5000
 
 
 class LedgerMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -32,8 +36,34 @@ class LedgerMessage(msgspec.Struct, array_like=True, frozen=True):
         return self.void if self.void is not None else self.record.key() if self.record is not None else ()
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """What could not be used, where it stood, and why. `number` is the fact's place in the frame, null for a whole frame."""
+class Place(NamedTuple):
+    """Facts of one frame that follow one another: the first's number in it and the last's; null, null for the whole frame."""
+
+    offset: int
+    first: int | None
+    last: int | None
+
+
+def places_of(stood: Iterable[tuple[int, int | None]]) -> Iterator[Place]:
+    """Places of facts by their frame's offset and their number in it; of facts that follow one another, one."""
+    place: Place | None = None
+    for offset, number in stood:
+        if place is not None and place.last is not None and (offset, number) == (place.offset, place.last + 1):
+            place = place._replace(last=number)
+            continue
+        if place is not None:
+            yield place
+        place = Place(offset, number, number)
+    if place is not None:
+        yield place
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What could not be used, where it stood, and why. `number` is the fact's place in the frame, null for a whole frame.
+
+    A letter with `places` stands for all that is there, from `offset` on, and has no payload: there were too many for a letter
+    each. One with `redriven` says that what stood there was put back.
+    """
 
     topic: str
     partition: int
@@ -41,9 +71,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     number: int | None
     reason: str
     payload: bytes
+    places: tuple[Place, ...] = ()
+    redriven: bool = False
 
 
 _decode_ledger = msgspec.msgpack.Decoder(LedgerMessage).decode
+_decode_letter = msgspec.json.Decoder(DeadLetter).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -66,6 +99,14 @@ def decode_change(value: bytes) -> LedgerMessage:
 def encode_key(key: Key) -> bytes:
     """A record's key as bytes."""
     return "\x1f".join(key).encode()
+
+
+def decode_dead_letter(value: bytes) -> DeadLetter:
+    """The dead letter of these bytes; FrameError where they are none."""
+    try:
+        return _decode_letter(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameError(f"not a dead letter: {error}") from error
 
 
 def encode_dead_letter(letter: DeadLetter) -> bytes:

@@ -49,6 +49,7 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[_Head, _ReferenceState, list[Book]]).decode
+_decode_any = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _decode_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]]).decode
 
 
@@ -107,6 +108,14 @@ def encode_state(point: Point) -> bytes:
     point.stale.clear()
     # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
     return b"".join((b"\x93", head, reference.packed, b"\xdd", len(packed).to_bytes(4, "big"), *packed.values()))
+
+
+def version_of(data: bytes) -> int | None:
+    """The version of a state of any version: every one begins with a list of which the first is it. None: it is no state."""
+    try:
+        return msgspec.msgpack.decode(_decode_any(_decode_any(data)[0])[0], type=int)
+    except (ValueError, IndexError):
+        return None
 
 
 def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:

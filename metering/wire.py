@@ -115,19 +115,31 @@ _Other: TypeAlias = (
 _Packed: TypeAlias = PackedReadings | _Other
 
 
+class Origin(NamedTuple):
+    """A message of a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class _Payload(msgspec.Struct, array_like=True, frozen=True):
-    """`received_at_us` is only in frames that a relay copies: when the fact was first received."""
+    """`received_at_us` is only in frames that a relay copies: when the fact was first received. `origins` are only in frames of
+    facts that are put back: the frames in which they stood before, and could not be used."""
 
     received_at_us: int | None
     facts: list[msgspec.Raw]
+    origins: tuple[Origin, ...] = ()
 
 
 class OpenFrame(msgspec.Struct, frozen=True):
-    """A frame whose entries are not decoded: the gateway, a relay's `received_at`, and each entry's bytes."""
+    """A frame whose entries are not decoded: the gateway, a relay's `received_at`, each entry's bytes, and where they stood
+    before, if they are put back."""
 
     gateway: str
     received_at: datetime | None
     entries: list[bytes]
+    origins: tuple[Origin, ...] = ()
 
 
 class BrokenFact(msgspec.Struct, frozen=True):
@@ -162,8 +174,15 @@ def partition_of(meter_point: str, partitions: int) -> int:
 
 def encode_frame(facts: Iterable[AnyFact], gateway: str, received_at: datetime | None = None) -> bytes:
     """A frame of these facts. `received_at` is for relays alone; a gateway leaves it out."""
-    packed = [msgspec.Raw(_encoder.encode(_pack(fact))) for fact in facts]
-    payload = _encoder.encode(_Payload(None if received_at is None else to_us(received_at), packed))
+    return frame_of(map(encode_fact, facts), gateway, received_at)
+
+
+def frame_of(
+    entries: Iterable[bytes], gateway: str, received_at: datetime | None = None, origins: Sequence[Origin] = ()
+) -> bytes:
+    """A frame of entries as they stand in another, or come from `encode_fact`; `origins` are those of an OpenFrame."""
+    content: list[Any] = [None if received_at is None else to_us(received_at), [*map(msgspec.Raw, entries)]]
+    payload = _encoder.encode([*content, origins] if origins else content)
     return _encoder.encode(Envelope(VERSION, gateway, "", payload, b""))
 
 
@@ -184,7 +203,7 @@ def open_frame(message: bytes) -> OpenFrame:
         received_at = None if payload.received_at_us is None else to_datetime(payload.received_at_us)
     except OverflowError as error:
         raise FrameError(f"not a frame: received_at: {error}") from error
-    return OpenFrame(envelope.gateway, received_at, [*map(bytes, payload.facts)])
+    return OpenFrame(envelope.gateway, received_at, [*map(bytes, payload.facts)], payload.origins)
 
 
 def _version(message: bytes) -> int | None:

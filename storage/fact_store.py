@@ -58,6 +58,9 @@ class FactStore(Protocol):
         that the frame has been. An offset below `next_offset()` changes nothing; one above it raises OffsetGap.
         """
 
+    def leave_out(self, offset: int, facts: Sequence[Entry]) -> None:
+        """Takes away those of a frame's facts that are these very bytes. Not for facts that the rules have had."""
+
     def next_offset(self) -> int:
         """The offset of the first frame that is not here; 0 when empty."""
 
@@ -94,6 +97,11 @@ class MemoryFactStore:
         for subject, row in rows:
             self._rows.setdefault(subject, []).append(row)
         self._next_offset = next_offset
+
+    def leave_out(self, offset: int, facts: Sequence[Entry]) -> None:
+        for subject, (_, _, _, packed) in _rows(offset, facts):
+            held = self._rows.get(subject, [])
+            held[:] = [row for row in held if (row[0], row[3]) != (offset, packed)]
 
     def next_offset(self) -> int:
         return self._next_offset
@@ -146,6 +154,14 @@ class SqliteFactStore:
             self._db.executemany("INSERT INTO fact VALUES (?, ?, ?, ?, ?)", keyed)
             self._db.execute("UPDATE position SET next_offset = ?", (next_offset,))
         self._ids |= new
+
+    def leave_out(self, offset: int, facts: Sequence[Entry]) -> None:
+        query = (
+            "DELETE FROM fact WHERE subject = (SELECT id FROM subject WHERE kind = ? AND name = ?)"
+            ' AND "offset" = ? AND packed = ?'
+        )
+        with self._db:
+            self._db.executemany(query, [(*subject, offset, row[3]) for subject, row in _rows(offset, facts)])
 
     def next_offset(self) -> int:
         row = self._db.execute("SELECT next_offset FROM position").fetchone()

@@ -68,6 +68,7 @@ class InfluxClient:
     def __init__(self, connection: Connection, wait: Callable[[float], None] = time.sleep) -> None:
         self.connection = connection
         self.away = False
+        self.failures = 0  # writes that were not taken at once, and tried again
         self._wait = wait
         self._client = InfluxDBClient(
             url=connection.url,
@@ -122,6 +123,7 @@ class InfluxClient:
             try:
                 self._post(body)
             except Away as error:
+                self.failures += 1
                 if not self.away:
                     self.away = True
                     log.warning("InfluxDB at %s is away: %s; trying until it is back", self.connection.url, error)

@@ -27,6 +27,8 @@ METRICS = (
            "Read the topic: each says where it stood and why."),
     Metric("dailyread_store_lag", "gauge", "Messages of the ledger topic that are not read yet.",
            "Grows: InfluxDB is away or too slow."),
+    Metric("dailyread_store_write_failures_total", "counter", "Writes that InfluxDB did not take, and that were tried again.",
+           "Grows while dailyread_store_influxdb_away comes and goes: InfluxDB is overloaded, or the line to it is bad."),
     Metric("dailyread_store_influxdb_away", "gauge", "1 while InfluxDB does not answer.",
            "Start InfluxDB; Kafka keeps what waits."),
     Metric("dailyread_store_kafka_away", "gauge", "1 while Kafka does not answer.", "Start Kafka."),

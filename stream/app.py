@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import faust
 from faust.types import TP
 from yarl import URL
 
+from storage.fact_store import fact_store_path
 from stream.faults import FreezeGuard
 from stream.faust_patches import OrderedTables, StateTable, SteadyTransport, check_versions
 from stream.metrics import METRICS
@@ -61,6 +64,12 @@ class FactsApp:
         """How many frames of the partition are not done; None before the broker has said."""
         highwater = self.app.consumer.highwater(TP(self._settings.topics.facts, partition))
         return None if highwater is None else max(0, int(highwater) - self.partitions[partition].position)
+
+    def sizes_bytes(self, partition: int) -> tuple[int, int]:
+        """How large the files of a partition's states and of its fact store are."""
+        states = Path(self._states.data.partition_path(partition))
+        facts = fact_store_path(self._settings.state_dir, partition)
+        return _size_bytes(states.iterdir() if states.is_dir() else ()), _size_bytes(facts.parent.glob(f"{facts.name}*"))
 
     def recovery_lag(self) -> int:
         """How many changelog records are still to be read before work can begin; 0 when it has."""
@@ -133,6 +142,14 @@ class FactsApp:
             METRICS.forget(number)
         self.partitions.clear()
         METRICS.owned_partitions.set(0)
+
+
+def _size_bytes(paths: Iterable[Path]) -> int:
+    size_bytes = 0
+    for path in paths:
+        with suppress(FileNotFoundError):  # gone meanwhile
+            size_bytes += path.stat().st_size
+    return size_bytes
 
 
 def _faust_app(settings: WorkerSettings) -> faust.App:

@@ -21,7 +21,7 @@ from metering.state import prune
 from storage.fact_store import SqliteFactStore, fact_store_path
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.sqlite import open_database
-from stream.marks import Marks, OtherRules
+from stream.marks import LaterStates, Marks, OtherRules
 from stream.processor import Processor, Slice
 
 PARTITION = 0
@@ -42,7 +42,8 @@ class Frame(NamedTuple):
 class EmbeddedJob:
     """Takes frames, keeps the ledger. `directory` is made where it is missing; StoreError where its files cannot be used.
 
-    OtherRules where its states were made under other rules; with `rebuild` they are made anew.
+    OtherRules where its states were made under other rules, LaterStates where a later version made them; with `rebuild` they
+    are made anew, as those of an earlier version are without it.
     """
 
     def __init__(self, directory: Path, rules: Rules, rebuild: bool = False) -> None:
@@ -59,10 +60,10 @@ class EmbeddedJob:
             self._states.clear()
         try:
             self._processor = Processor(PARTITION, self.facts, self._states, rules)
-        except OtherRules:
+        except (OtherRules, LaterStates):
             self.close()
             raise
-        if rebuild or done != self._offset:
+        if rebuild or done != self._offset or self._processor.has_others:
             self._remake()
             self._processor = Processor(PARTITION, self.facts, self._states, rules)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from stream.metrics import exposition
 
-State = Literal["starting", "recovering", "running", "kafka_away", "stalled", "halted"]
+State = Literal["starting", "recovering", "running", "kafka_away", "stalled", "halted", "poisoned"]
 
 
 class Notify(Protocol):
@@ -29,12 +29,14 @@ class Notify(Protocol):
 
 
 class PartitionHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition: frames before `position` are done, `lag` are not; `halted` says why nothing goes on there."""
+    """One partition: frames before `position` are done, `lag` are not; `halted` says why nothing goes on there.
+    `dead_past_cap`: of this hour's facts and frames that could not be used, those for which there was no dead letter left."""
 
     position: int
     lag: int | None
     halted: str | None = None
     stalled: bool = False
+    dead_past_cap: int = 0
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +50,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     rules: str = ""
     relay: bool = False
     relay_halted: str | None = None
+    relay_dead_past_cap: int = 0
 
     @property
     def well(self) -> bool:
         """Whether nobody needs to look."""
-        return self.state not in ("kafka_away", "stalled", "halted")
+        return self.state not in ("kafka_away", "stalled", "halted", "poisoned")
 
 
 class HealthServer:

@@ -5,6 +5,9 @@ would be one that no rules give. States of other rules are made anew from the fa
 (`dailyread rebuild state`). A state carries when that was, so that a worker which still has the rules of before does not
 change it back: it refuses.
 
+A program's version counts for less. States of an earlier one, under the same rules, are made anew from the facts without
+being asked for; states of a later one are left to it, so that an old worker beside a new one destroys nothing.
+
 The rules themselves are kept among the states, under a name that no meter point can have. So the ledger of before can be
 found again, and what is different now can be said.
 """
@@ -21,7 +24,7 @@ from metering.gasday import GasDays
 from metering.point import Point
 from metering.rules import Rules
 from metering.rules_digest import DIGEST_BYTES, differ_from, digest
-from metering.state import decode_state, encode_state
+from metering.state import STATE_VERSION, decode_state, encode_state, version_of
 
 _HEAD = struct.Struct(f">QqQ{DIGEST_BYTES}s")
 # Meter points have names of at most 64 characters.
@@ -32,12 +35,24 @@ class OtherRules(Exception):
     """States were made under other rules than these, and nobody has asked to make them anew."""
 
 
+class LaterStates(Exception):
+    """States were made by a later version of this program, which alone may go on from them."""
+
+
 class NotOurs(ValueError):
     """The state cannot be gone on from under these rules, by this program; the message says why."""
 
 
 class Unreadable(NotOurs):
     """Another version of the program made it, and what ledger that gave is not known."""
+
+
+class Earlier(Unreadable):
+    """An earlier version of the program made it, under the rules of now."""
+
+
+class Later(Unreadable):
+    """A later version of the program made it."""
 
 
 class Head(NamedTuple):
@@ -94,7 +109,7 @@ class Marks:
         try:
             point = decode_state(body, self._rules, self._days)
         except ValueError as error:
-            raise Unreadable(f"made by another version of this program ({error})") from error
+            raise self._unreadable(head, body, error) from error
         if head.digest != self.digest and not self._same_so_far(self.rules_of(head, states), point):
             raise NotOurs(f"made under other rules, {head.digest.hex()}")
         return point
@@ -104,14 +119,27 @@ class Marks:
         self._rebuilt_us = max(self._rebuilt_us, *(head.rebuilt_us for head in heads), 0)
 
     def check_replaced(self, others: Iterable[tuple[Head, NotOurs]]) -> None:
-        """Raises OtherRules unless it was asked for, since these states were made, to make them anew under these rules."""
-        kept = [str(why) for head, why in others if head.rebuilt_us >= self._rebuilt_us]
-        if kept:
+        """Raises OtherRules, or LaterStates, unless it was asked for, since these states were made, to make them anew under
+        these rules. Those of an earlier version need not be asked for."""
+        whys = [why for head, why in others if head.rebuilt_us >= self._rebuilt_us and not isinstance(why, Earlier)]
+        if later := [str(why) for why in whys if isinstance(why, Later)]:
+            raise LaterStates(f"the states of {len(later)} meter points were {'; '.join(sorted(set(later)))}")
+        if kept := [str(why) for why in whys]:
             raise OtherRules(
                 f"these rules ({self.digest.hex()}) cannot go on from the states of {len(kept)} meter points:"
                 f" {'; '.join(sorted(set(kept)))}. Give back the rules of before, or stop all workers, run `dailyread rebuild"
                 " state` where each of them runs, and start them again"
             )
+
+    def _unreadable(self, head: Head, body: bytes, error: ValueError) -> Unreadable:
+        version = version_of(body)
+        if version is None or version == STATE_VERSION:
+            return Unreadable(f"made by another version of this program ({error})")
+        if version > STATE_VERSION:
+            return Later(f"made by a later version of this program ({error})")
+        if head.digest == self.digest:
+            return Earlier(f"made by an earlier version of this program ({error})")
+        return Unreadable(f"made by an earlier version of this program ({error}) under other rules, {head.digest.hex()}")
 
     def _same_so_far(self, were: Rules | None, point: Point) -> bool:
         """Whether the rules of before and these say the same of every Day that the state knows, and of the one after."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -28,13 +29,25 @@ DEFINITIONS = (
            "None for long while gateways send: look at dailyread_stream_lag_frames and dailyread_stream_stalled."),
     Metric("dailyread_stream_records", Counter, _P, "Ledger records and voids that the broker acknowledged.",
            "None after 05:00: ticks do not come; look at dailyread_stream_ticks."),
-    Metric("dailyread_stream_states", Counter, _P, "States of meter points written to the changelog and to disk.", ""),
+    Metric("dailyread_stream_states", Counter, _P, "States of meter points written to the changelog and to disk.",
+           "None while frames are done: what comes changes nothing at any point; is it sent again and again?"),
+    Metric("dailyread_stream_state_bytes", Gauge, _P, "The states' files in `state_dir`.",
+           "Some kilobytes a meter point, whatever its age. Grows without new points: tell the developers."),
+    Metric("dailyread_stream_fact_store_bytes", Gauge, _P, "The fact store's files in `state_dir`.",
+           "Grows for ever, by what is read: give the disk room in time, or begin with another worker on a larger one."),
+    Metric("dailyread_stream_close_outs", Counter, _P, "Gas Days that were open and are closed out, of all meter points.",
+           "As many as meter points once a Day, behind 05:00. None: ticks do not come; look at dailyread_stream_ticks."),
     Metric("dailyread_stream_dead_letters", Counter, (), "Facts and frames that could not be used: in the dead-letter topic.",
-           "Read the topic: each says where it stood and why. A gateway that keeps sending them needs repair."),
+           "`dailyread redrive` lists them: each says where it stood and why. A gateway that keeps sending them needs "
+           "repair; after the mend `dailyread redrive --yes` puts them back."),
+    Metric("dailyread_stream_dead_letters_past_cap", Counter, (), "Of those, facts and frames past the cap of an hour: the "
+           "dead-letter topic says where they stand, no more.",
+           "Somebody floods the topic: the log says which partition, its frames say which gateway. Stop or repair that."),
     Metric("dailyread_stream_edge_facts", Counter, ("kind",), "What gateways told beside readings: `alarm`, `given_up`, "
            "`interval_set`, `poll_failed`, `gateway_status`.",
            "`given_up`, or many `poll_failed`: `dailyread status` says of which meter points, and since when."),
-    Metric("dailyread_stream_position", Gauge, _P, "Offset of the first frame that is not done.", ""),
+    Metric("dailyread_stream_position", Gauge, _P, "Offset of the first frame that is not done.",
+           "Goes back: the partition went to a worker that reads some frames again, which does no harm."),
     Metric("dailyread_stream_lag_frames", Gauge, _P, "Frames in the facts topic that are not done.",
            "Grows: the worker is too slow; add workers, up to one a partition."),
     Metric("dailyread_stream_stalled", Gauge, _P, "1 while there is lag and the position has not moved for long.",
@@ -45,13 +58,18 @@ DEFINITIONS = (
            "Stays: the worker cannot read the changelog; its log says why."),
     Metric("dailyread_stream_kafka_away", Gauge, (), "1 while no broker answers.",
            "See to the brokers and the network. Nothing is lost: gateways and this worker wait."),
+    Metric("dailyread_stream_unacknowledged_seconds", Gauge, (),
+           "For how long the oldest write has waited for its acknowledgement.",
+           "Above 10 s while dailyread_stream_kafka_away is 0: the brokers answer and do not take writes. Are enough replicas "
+           "in sync (`min.insync.replicas`), is there room on their disks? What they refuse for good ends the worker."),
     Metric("dailyread_stream_owned_partitions", Gauge, (), "Partitions that this worker has.",
            "0 on all workers: the group does not form; are the workers of one version and one group?"),
     Metric("dailyread_stream_rebalances", Counter, (), "How often the partitions were given out anew.",
            "Many: workers come and go, or are too slow to answer within the session time-out."),
     Metric("dailyread_stream_batch_seconds", Histogram, (), "How long it took to publish what came together.",
            "Above a few seconds: the broker is slow to acknowledge, or the machine is too small."),
-    Metric("dailyread_stream_relayed", Counter, (), "Broadcast frames copied into every facts partition.", ""),
+    Metric("dailyread_stream_relayed", Counter, (), "Broadcast frames copied into every facts partition.",
+           "None on all workers: look at dailyread_stream_relay_owner; is the relay halted, as /health says?"),
     Metric("dailyread_stream_relay_owner", Gauge, (), "1 on the worker that relays broadcast frames and publishes ticks.",
            "The sum over all workers is 1; 0 for minutes: calorific values and ticks do not reach the partitions."),
     Metric("dailyread_stream_ticks", Counter, (), "Ticks published, which make due records come out.",
@@ -65,7 +83,11 @@ class _Metrics:
     frames: Counter
     records: Counter
     states: Counter
+    state_bytes: Gauge
+    fact_store_bytes: Gauge
+    close_outs: Counter
     dead_letters: Counter
+    dead_letters_past_cap: Counter
     edge_facts: Counter
     position: Gauge
     lag_frames: Gauge
@@ -73,6 +95,7 @@ class _Metrics:
     halted: Gauge
     recovery_lag: Gauge
     kafka_away: Gauge
+    unacknowledged_seconds: Gauge
     owned_partitions: Gauge
     rebalances: Counter
     batch_seconds: Histogram
@@ -87,8 +110,9 @@ class _Metrics:
 
     def forget(self, partition: int) -> None:
         """Drop the gauges of a partition that another worker has now."""
-        for gauge in (self.position, self.lag_frames, self.stalled, self.halted):
-            gauge.remove(str(partition))
+        for gauge in (self.position, self.lag_frames, self.stalled, self.halted, self.state_bytes, self.fact_store_bytes):
+            with suppress(KeyError):  # not set yet
+                gauge.remove(str(partition))
 
 
 METRICS = _Metrics()

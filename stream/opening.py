@@ -64,6 +64,8 @@ class Processor(Protocol):
     def told(self) -> Counter[str]:
         """How many facts of the edge came, by kind; who counts them clears it."""
 
+    closed_out: int  # how many open Days were closed out; who counts them clears it
+
 
 class Opened(NamedTuple):
     """A processor and the fact store it feeds."""

@@ -21,10 +21,11 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
-from metering.messages import encode_change, encode_dead_letter
+from metering.messages import DeadLetter, encode_change
 from metering.wire import UnknownVersion
 from stream.faults import WRONG_CONFIGURATION, FreezeGuard, end_at_once
-from stream.marks import OtherRules
+from stream.letters import Letters
+from stream.marks import LaterStates, OtherRules
 from stream.metrics import METRICS
 from stream.opening import Opening, Processor, Slice
 from stream.settings import Topics
@@ -56,7 +57,7 @@ class Output:
     def __init__(self, done: int) -> None:
         self.done = done
         self.records: list[KeyValue] = []
-        self.dead: list[KeyValue] = []
+        self.dead: list[DeadLetter] = []
         self.size_bytes = 0
 
     def add(self, part: Slice, partition: int, offset: int) -> None:
@@ -65,9 +66,8 @@ class Output:
             key, value = encode_change(change, partition, offset)
             self.records.append((key, value))
             self.size_bytes += len(key) + len(value)
-        for letter in part.dead:
-            log.warning("%s[%d] offset %d: %s", letter.topic, letter.partition, letter.offset, letter.reason)
-            self.dead.append((None, encode_dead_letter(letter)))
+        self.dead += part.dead
+        self.size_bytes += sum(len(letter.payload) for letter in part.dead)
         self.size_bytes += sum(map(len, part.states.values()))
 
 
@@ -79,6 +79,7 @@ class Partition:
         self.position = start  # every frame before it is done: may be committed
         self.remade = 0  # points made anew, because other rules had made their states
         self.halted: str | None = None
+        self.letters = Letters(f"facts[{number}]")
         self._expected = start
         self._topics = topics
         self._sink = sink
@@ -139,6 +140,8 @@ class Partition:
             await work
         except asyncio.CancelledError:
             raise
+        except LaterStates as error:
+            self._halt(f"offset {self.position}", error)
         except OtherRules as error:
             end_at_once(f"facts[{self.number}]: {error}", code=WRONG_CONFIGURATION)
         except BaseException as error:
@@ -187,6 +190,8 @@ class Partition:
         for kind, count in self._processor.told.items():
             METRICS.edge_facts.labels(kind).inc(count)
         self._processor.told.clear()
+        METRICS.close_outs.labels(self.number).inc(self._processor.closed_out)
+        self._processor.closed_out = 0
 
     def _put(self, part: Slice, offset: int) -> None:
         self._output.add(part, self.number, offset)
@@ -199,7 +204,7 @@ class Partition:
             try:
                 read.append(self._processor.read(frame.offset, frame.timestamp, frame.value))
             except UnknownVersion as error:
-                self._halt(frame, error)
+                self._halt(f"offset {frame.offset}", error)
                 break
         return read
 
@@ -228,16 +233,16 @@ class Partition:
     async def _publish(self, output: Output) -> None:
         self._guard.check()
         if output.dead:
-            await self._sink.send_anywhere(self._topics.dead_letter, output.dead)
+            letters = self.letters.publish(output.dead)
+            await self._sink.send_anywhere(self._topics.dead_letter, [(None, each) for each in letters])
         await self._sink.send(self._topics.ledger, self.number, output.records)
         self._guard.check()
         written = await self._states.write(self._disk)
         METRICS.records.labels(self.number).inc(len(output.records))
-        METRICS.dead_letters.inc(len(output.dead))
         METRICS.states.labels(self.number).inc(written)
 
-    def _halt(self, frame: Frame, error: UnknownVersion) -> None:
-        self.halted = f"offset {frame.offset}: {error}"
+    def _halt(self, where: str, error: UnknownVersion | LaterStates) -> None:
+        self.halted = f"{where}: {error}"
         METRICS.halted.labels(self.number).set(1)
         log.critical("facts[%d] is halted at %s. Upgrade the stream job; nothing is lost", self.number, self.halted)
         self._waiting.clear()

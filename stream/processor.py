@@ -32,11 +32,22 @@ from metering.point import Point
 from metering.replay import Ledger, difference, latest_us, point_ledger, rebuilt
 from metering.rules import Rules
 from metering.state import prune
-from metering.wire import NOT_A_FACT, Entry, FrameError, PackedReadings, UnknownVersion, open_frame, partition_of, read_entry
+from metering.wire import (
+    NOT_A_FACT,
+    Entry,
+    FrameError,
+    OpenFrame,
+    PackedReadings,
+    UnknownVersion,
+    open_frame,
+    partition_of,
+    read_entry,
+)
 from storage.fact_store import FactStore
 from stream.marks import Head, Marks, NotOurs, Unreadable, is_point, split
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
+REDRIVE = "redrive"  # that of who puts dead letters back: alone its frames may say where a fact stood before
 POINTS_CACHED = 20_000
 # Facts, or points that a tick reaches: some tens of milliseconds. Who calls has heartbeats to send between slices.
 WORK_A_SLICE = 64
@@ -52,11 +63,13 @@ class Slice(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """A frame that is read: its facts, and dead letters for what is none."""
+    """A frame that is read: its facts, and dead letters for what is none. `stood_at`: the facts are put back; they stand at
+    these offsets too, where they could not be used, but perhaps can be read by now."""
 
     offset: int
     entries: list[Entry]
     dead: list[DeadLetter]
+    stood_at: Sequence[int] = ()
 
 
 class Processor:
@@ -64,8 +77,10 @@ class Processor:
 
     `partitions` is how many the topic has: a fact that does not belong on this one is a dead letter. None: all facts come
     this way, as they do without Kafka. States that were made under other rules are made anew by `remake`, before the first
-    frame, where `rebuilt_us` says that this was asked for since; else OtherRules is raised. `rests_on` is the offset of the
-    first frame on which no state rests. `told`: how many facts of the edge came, by kind, for who counts them.
+    frame, where `rebuilt_us` says that this was asked for since; else OtherRules is raised. So are those of an earlier
+    version of the program, unasked; those of a later one raise LaterStates. `rests_on` is the offset of the first frame on
+    which no state rests. For who counts: `told`, how many facts of the edge came, by kind; `closed_out`, how many open Days
+    were closed out.
     """
 
     def __init__(
@@ -83,7 +98,13 @@ class Processor:
         self._said_rules = False
         self.rests_on = 0
         self.told: Counter[str] = Counter()
+        self.closed_out = 0
         self._others = self._take_up()
+
+    @property
+    def has_others(self) -> bool:
+        """Whether `remake` has points to make anew."""
+        return bool(self._others)
 
     def remake(self, offset: int) -> Iterator[Slice]:
         """Make the points anew whose states other rules made, from the facts of the frames up to that offset.
@@ -104,6 +125,9 @@ class Processor:
 
     def keep(self, frames: Sequence[Facts]) -> None:
         """Keep the facts of frames in the fact store, before anything follows from them."""
+        for frame in frames:
+            for offset in frame.stood_at:
+                self._facts.leave_out(offset, frame.entries)
         self._facts.append_all([(frame.offset, frame.entries) for frame in frames])
 
     def follow(self, frame: Facts) -> Iterator[Slice]:
@@ -166,7 +190,11 @@ class Processor:
                 dead.append(self._letter(offset, number, str(error), packed))
             else:
                 entries.append(entry)
-        return Facts(offset, entries, dead)
+        return Facts(offset, entries, dead, self._stood_at(frame) if frame.origins else ())
+
+    def _stood_at(self, frame: OpenFrame) -> list[int]:
+        here = (self.topic, self.partition)
+        return [origin.offset for origin in frame.origins if frame.gateway == REDRIVE and origin[:2] == here]
 
     def _check_place(self, entry: Entry, gateway: str) -> None:
         """ValueError where the fact does not belong on this partition: it would be applied on a part of the points only."""
@@ -187,6 +215,7 @@ class Processor:
             stands_at, point = self._load(meter_point)
             if stands_at >= offset:
                 continue
+            open_days = point.open_days[:]
             try:
                 if stands_at < 0:
                     raise NeedsHistory
@@ -195,6 +224,7 @@ class Processor:
             except NeedsHistory:
                 point, changes = self._rebuild(meter_point, offset)
                 work = WORK_A_SLICE
+            self._count_closed(open_days, point)
             self._keep(meter_point, offset, point, changes, part)
             if work >= WORK_A_SLICE:
                 yield part
@@ -212,17 +242,23 @@ class Processor:
             del self._due_of[meter_point]
             stands_at, point = self._load(meter_point)
             if stands_at < offset:
+                open_days = point.open_days[:]
                 try:
                     changes = point.advance(now_us)
                 except NeedsHistory:
                     point, changes = self._rebuild(meter_point, offset)
                     changes += point.advance(now_us)
+                self._count_closed(open_days, point)
                 self._keep(meter_point, offset, point, changes, part)
             if len(part.states) >= WORK_A_SLICE:
                 yield part
                 part = Slice([], {}, [])
         if part.states:
             yield part
+
+    def _count_closed(self, were_open: Sequence[int], point: Point) -> None:
+        if were_open and were_open[0] not in point.open_days:  # they are in the order of their close-outs
+            self.closed_out += len(set(were_open).difference(point.open_days))
 
     def _take_up(self) -> dict[str, NotOurs]:
         """Index the points whose states can be gone on from; why the others cannot. OtherRules where these are to stay."""

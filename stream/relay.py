@@ -18,9 +18,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from metering.facts import AnyFact, GatewayStatus, Tick, meter_point_of
-from metering.messages import DeadLetter, encode_dead_letter
+from metering.messages import DeadLetter
 from metering.wire import FrameError, UnknownVersion, decode_frame, encode_frame
 from stream.faults import FreezeGuard
+from stream.letters import Letters
 from stream.metrics import METRICS
 from stream.opening import instant_of_ms
 from stream.processor import RELAY
@@ -51,6 +52,7 @@ class Relay:
             retry_backoff_ms=300,
         )
         self.halted: str | None = None
+        self.letters = Letters(self._tp.topic)
 
     @property
     def owner(self) -> bool:
@@ -76,7 +78,7 @@ class Relay:
             await self._consumer.stop()
 
     async def _relay(self, message: Any) -> None:
-        letters: list[bytes] = []
+        letters: list[DeadLetter] = []
         try:
             copy = self._copy(message, letters)
         except UnknownVersion as error:
@@ -85,8 +87,8 @@ class Relay:
             return
         self._guard.check()
         if letters:
-            METRICS.dead_letters.inc(len(letters))
-            await self._sink.send_anywhere(self._settings.topics.dead_letter, [(None, each) for each in letters])
+            messages = self.letters.publish(letters)
+            await self._sink.send_anywhere(self._settings.topics.dead_letter, [(None, each) for each in messages])
         if copy is not None:
             await asyncio.gather(
                 *(
@@ -100,7 +102,7 @@ class Relay:
         except (CommitFailedError, IllegalStateError) as error:
             log.warning("%s is another worker's by now, or was for a while: %s", self._tp.topic, type(error).__name__)
 
-    def _copy(self, message: Any, letters: list[bytes]) -> bytes | None:
+    def _copy(self, message: Any, letters: list[DeadLetter]) -> bytes | None:
         """The frame for the facts partitions, None where nothing is left of it; adds what can't be used to `letters`."""
         received_at = instant_of_ms(message.timestamp)
         value = message.value or b""
@@ -123,12 +125,10 @@ class Relay:
             letters.append(self._letter(message, number, reason, msgspec.json.encode(fact)))
         return encode_frame(facts, RELAY, received_at) if facts else None
 
-    def _letter(self, message: Any, number: int | None, reason: str, payload: bytes) -> bytes:
-        log.warning("%s offset %d: %s", message.topic, message.offset, reason)
-        letter = DeadLetter(
+    def _letter(self, message: Any, number: int | None, reason: str, payload: bytes) -> DeadLetter:
+        return DeadLetter(
             topic=message.topic, partition=0, offset=message.offset, number=number, reason=reason, payload=payload
-        )
-        return encode_dead_letter(letter)
+        )  # fmt: skip
 
 
 def _as_received(fact: AnyFact, received_at: datetime) -> AnyFact:

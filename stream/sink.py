@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
@@ -21,6 +23,7 @@ class Sink:
     """
 
     def __init__(self, kafka: Mapping[str, Any]) -> None:
+        self._waiting: dict[object, float] = {}  # writes that are not acknowledged yet, since when
         self._producer = AIOKafkaProducer(
             **kafka,
             acks="all",
@@ -38,6 +41,11 @@ class Sink:
     async def stop(self) -> None:
         """Disconnect. What nobody awaits any more may not have been sent."""
         await self._producer.stop()
+
+    @property
+    def unacknowledged_s(self) -> float:
+        """For how long the oldest write has not been acknowledged; 0 where all are."""
+        return max((monotonic() - since_s for since_s in self._waiting.values()), default=0.0)
 
     async def reachable(self) -> bool:
         """Whether a broker answers within a few seconds."""
@@ -66,13 +74,23 @@ class Sink:
         return last
 
     async def send_anywhere(self, topic: str, records: Sequence[KeyValue]) -> None:
-        """Send to whichever partitions; for a few records whose order does not matter."""
-        for key, value in records:
-            await self._producer.send_and_wait(topic, value, key=key)
+        """Send to whichever partitions; for records whose order does not matter. Returns when the broker has them."""
+        with self._seen():
+            await asyncio.gather(*[await self._producer.send(topic, value, key=key) for key, value in records])
 
     async def _send_batch(self, builder: Any, topic: str, partition: int) -> int | None:
         count = builder.record_count()
-        future = await self._producer.send_batch(builder, topic, partition=partition)
-        sent = await future
+        with self._seen():
+            future = await self._producer.send_batch(builder, topic, partition=partition)
+            sent = await future
         # A batch that the broker already had, from a try whose answer was lost, comes without an offset.
         return None if sent.offset < 0 else sent.offset + count - 1
+
+    @contextmanager
+    def _seen(self) -> Iterator[None]:
+        write = object()
+        self._waiting[write] = monotonic()
+        try:
+            yield
+        finally:
+            del self._waiting[write]

@@ -35,6 +35,7 @@ _QUIET = {"faust": logging.ERROR, "mode": logging.ERROR, "stream.faust_patches":
 CYCLES_EVERY = (50_000, 10, 10)
 _LOOK_EVERY_S = 1.0
 _KAFKA_EVERY_S = 2.0
+_SIZES_EVERY_S = 10.0
 RECOVERY = "recovery of the states"
 
 
@@ -94,7 +95,10 @@ class _Worker:
         return 0 if stop.is_set() else 1
 
     def _services(self) -> list[Coroutine[Any, Any, Any]]:
-        services = [self._run_app(), self._commit(), self._relay.run(), self._watch.run(), self._watch.run_kafka()]
+        watch = self._watch
+        services = [
+            self._run_app(), self._commit(), self._relay.run(), watch.run(), watch.run_kafka(), watch.run_sizes()
+        ]  # fmt: skip
         if self._settings.time == "broker":
             services.append(publish_ticks(self._settings, self._relay, self._sink))
         return services
@@ -129,13 +133,18 @@ class Watch:
         facts, relay = self._facts, self._relay
         partitions = {
             number: PartitionHealth(
-                position=each.position, lag=facts.lag(number), halted=each.halted, stalled=_name(number) in self._stalled
+                position=each.position,
+                lag=facts.lag(number),
+                halted=each.halted,
+                stalled=_name(number) in self._stalled,
+                dead_past_cap=each.letters.past_cap,
             )
             for number, each in sorted(facts.partitions.copy().items())
         }
         return Health(
             state=self._state(), group=self._settings.group, instance=self._settings.instance, partitions=partitions,
             rules=self._settings.rules, relay=relay.owner, relay_halted=relay.halted,
+            relay_dead_past_cap=relay.letters.past_cap,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -147,6 +156,15 @@ class Watch:
             self._started |= self._facts.recovered
             if not self._stalled:
                 self._notify.alive()
+
+    async def run_sizes(self) -> None:
+        """See now and then how large the files are, until cancelled."""
+        while True:
+            for number in [*self._facts.partitions]:
+                states, facts = self._facts.sizes_bytes(number)
+                METRICS.state_bytes.labels(number).set(states)
+                METRICS.fact_store_bytes.labels(number).set(facts)
+            await asyncio.sleep(_SIZES_EVERY_S)
 
     async def run_kafka(self) -> None:
         """See every few seconds whether Kafka is there, until cancelled; one line when it goes, one when it is back."""
@@ -173,6 +191,7 @@ class Watch:
             stalled = seen[_name(number)] = self._is_stalled(_name(number), partition.position + partition.remade, waits, now_s)
             METRICS.stalled.labels(number).set(stalled)
         METRICS.recovery_lag.set(remaining)
+        METRICS.unacknowledged_seconds.set(self._sink.unacknowledged_s)
         self._moved = {what: at for what, at in self._moved.items() if what in seen}
         self._stalled = {what for what, stalled in seen.items() if stalled}
 
@@ -195,6 +214,8 @@ class Watch:
             return "stalled"
         if self._away:
             return "kafka_away"
+        if self._relay.letters.past_cap or any(each.letters.past_cap for each in self._facts.partitions.values()):
+            return "poisoned"
         if self._facts.recovered:
             return "running"
         return "recovering" if self._started else "starting"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, _SubParsersAction
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+import yaml
+from prometheus_client import Counter
 
 from dailyread.cli import COMMANDS, _parser
 from dailyread.jsonlines import BadLine, read_facts, write_record
@@ -20,6 +22,9 @@ from metering.ledger import RECORD_TYPES, Performance
 from metering.replay import latest_us, replay
 from metering.rules import Rules, Validation, load
 from metering.validation import RULES
+from storage.metrics import METRICS as STORE_METRICS
+from storage.metrics import PROVIDE_METRICS
+from stream.metrics import DEFINITIONS as STREAM_METRICS
 from tests.test_imports import OURS, ROOT
 
 MADE = {"out", "build"}
@@ -33,6 +38,7 @@ def is_not_ours(part: str) -> bool:
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not any(is_not_ours(part) for part in page.relative_to(ROOT).parts))
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
 RULES_PAGE, FACTS_PAGE = ROOT / "docs/rules.md", ROOT / "docs/facts.md"
+OPERATIONS_PAGE = ROOT / "docs/operations.md"
 
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
@@ -135,6 +141,23 @@ def options(command: str) -> frozenset[str]:
 
 def test_the_table_of_commands_is_complete_and_in_order() -> None:
     assert [row.name() for row in rows(README.read_text(), "command |")] == list(COMMANDS)
+
+
+@pytest.mark.parametrize(("head", "metrics"), [("worker's metric", STREAM_METRICS), ("writer's metric", STORE_METRICS)])
+def test_every_metric_is_told_with_what_to_do(head: str, metrics: Sequence[Any]) -> None:
+    told = [row.cells for row in rows(OPERATIONS_PAGE.read_text(), head)]
+    assert told == [tuple(cell.replace("`", "") for cell in (each.name, each.meaning, each.to_do)) for each in metrics]
+
+
+def test_every_alert_is_on_a_metric_that_is_there() -> None:
+    said = (ROOT / "deploy/prometheus/alerts.yaml").read_text()
+    known = {f"{each.name}{'_total' if each.kind is Counter else ''}" for each in STREAM_METRICS}
+    known |= {each.name for each in (*STORE_METRICS, *PROVIDE_METRICS)}
+    for rule in yaml.safe_load(said)["groups"][0]["rules"]:
+        used = set(re.findall(r"dailyread_(?:stream|store|provide)_\w+", rule["expr"]))
+        assert used, rule["alert"]
+        assert used <= known, rule["alert"]
+        assert rule["annotations"]["summary"]
 
 
 def test_the_table_of_who_may_import_whom_is_that_of_its_test() -> None:

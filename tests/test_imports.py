@@ -54,6 +54,7 @@ COMMAND_EXTRAS = {
     "submit": {"gateway"},
     "topics": {"gateway"},
     "export": {"gateway"},
+    "redrive": {"gateway"},
     "status": {"gateway"},
     "stream": {"stream"},
     "store": {"gateway", "stream"},

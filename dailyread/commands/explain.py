@@ -20,7 +20,7 @@ from metering.facts import AnyFact, Registered
 from metering.gasday import to_us
 from metering.replay import latest_us
 from metering.rules import Rules, load
-from metering.wire import UnknownVersion, partition_of
+from metering.wire import Origin, UnknownVersion, canonical, partition_of
 from storage.fact_store import SqliteFactStore
 from storage.sqlite import StoreError
 
@@ -149,21 +149,24 @@ def _from_kafka(config: StreamConfig, meter_point: str) -> list[AnyFact]:
     try:
         from kafka.errors import KafkaError
 
-        from dailyread.facts_topic import read_messages, received_facts
+        from dailyread.facts_topic import origins_of, read_messages, received_facts
         from dailyread.kafka import TopicsError, trouble
     except ModuleNotFoundError as error:
         raise Trouble(f"--config needs {error.name}: pip install 'dailyread[gateway]'", 1) from error
     wanted = {config.kafka.topics.broadcast: 0, config.kafka.topics.facts: partition_of(meter_point, config.kafka.partitions)}
-    facts: list[AnyFact] = []
+    found: list[tuple[Origin, AnyFact]] = []
+    left_out: set[tuple[Origin, bytes]] = set()
     try:
         for message in read_messages(config.kafka, lambda at: print(f"read {at.read} of {at.total}", file=sys.stderr)):
             if wanted[message.topic] == message.partition:
-                found = received_facts(message, config.kafka)
-                facts += [fact for fact in found if not isinstance(fact, str)]
+                place = Origin(message.topic, message.partition, message.offset)
+                facts = [fact for fact in received_facts(message, config.kafka) if not isinstance(fact, str)]
+                found += [(place, fact) for fact in facts]
+                left_out |= {(origin, canonical(fact)) for origin in origins_of(message) for fact in facts}
     except UnknownVersion as error:
         raise Trouble(f"{error}; upgrade this program", 1) from error
     except TopicsError as error:
         raise Trouble("\n".join(error.differences), 1) from error
     except KafkaError as error:
         raise Trouble(trouble(config.kafka, error), 1) from error
-    return facts
+    return [fact for place, fact in found if not left_out or (place, canonical(fact)) not in left_out]

@@ -15,9 +15,9 @@ from typing import IO
 from kafka.errors import KafkaError
 
 from dailyread.config import StreamConfig, add_config_argument, config_or_exit
-from dailyread.facts_topic import FactsOnDisk, Position, read_messages, received_facts
+from dailyread.facts_topic import FactsOnDisk, Position, origins_of, read_messages, received_facts
 from dailyread.kafka import TopicsError, trouble
-from metering.wire import UnknownVersion
+from metering.wire import Origin, UnknownVersion
 
 HELP = """Write all facts that the topics hold now as JSON Lines, each with the instant at which it was received, in the order
 of (received_at, canonical bytes). `dailyread replay` of it gives the ledger. What is no fact, or stands where the stream job
@@ -70,12 +70,13 @@ def run(args: argparse.Namespace) -> int:
 def _gather(config: StreamConfig, facts: FactsOnDisk, counts: Counts) -> None:
     for message in read_messages(config.kafka, _progress):
         counts.messages += 1
+        place, origins = Origin(message.topic, message.partition, message.offset), origins_of(message)
         for found in received_facts(message, config.kafka):
             if isinstance(found, str):
                 counts.left_out += 1
                 print(f"{message.topic}[{message.partition}] offset {message.offset}: left out: {found}", file=sys.stderr)
             else:
-                facts.add(found)
+                facts.add(found, place, origins)
 
 
 def _progress(position: Position) -> None:

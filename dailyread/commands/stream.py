@@ -31,7 +31,7 @@ from dailyread.sdnotify import Notifier
 from metering.rules import Rules
 from metering.rules_digest import digest
 from storage.fact_store import SqliteFactStore, fact_store_path
-from stream.marks import OtherRules
+from stream.marks import LaterStates, OtherRules
 from stream.opening import Opened
 from stream.processor import Processor
 from stream.settings import Topics, WorkerSettings
@@ -107,6 +107,9 @@ def open_partition(settings: WorkerSettings, rules: Rules, name: str, number: in
         return Opened(
             Processor(number, facts, states, rules, settings.topics.facts, settings.partitions, rebuilt_us), facts
         )  # fmt: skip
+    except LaterStates:
+        facts.close()
+        raise
     except OtherRules as error:
         facts.close()
         raise OtherRules(f"{name}: {error}") from None

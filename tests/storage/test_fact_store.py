@@ -27,7 +27,7 @@ from metering.facts import (
     meter_point_of,
 )
 from metering.limits import FIRST_GAS_DAY, LAST_GAS_DAY
-from metering.wire import decode_fact, encode_fact
+from metering.wire import Entry, decode_fact, encode_fact
 from storage.fact_store import FactStore, MemoryFactStore, OffsetGap, SqliteFactStore, fact_store_path
 from storage.sqlite import StoreError
 from tests.metering.any_fact import of_kind
@@ -91,6 +91,16 @@ def test_calorific_values_of_several_ldzs_stand_in_the_order_of_the_log(store: F
     store.append(1, [calorific("EA", 2), calorific("SE", 2)])
     found = store.calorific_values(["EA", "SE", "EA", "none"])
     assert found == [calorific("SE", 1), calorific("EA", 1), calorific("EA", 2), calorific("SE", 2)]
+
+
+def test_what_is_left_out_of_a_frame_is_gone_from_there_alone(store: FactStore) -> None:
+    out, stays = (Entry(NOON, encode_fact(fact), fact) for fact in (reading("P1", 1, 2), reading("P1", 2, 3)))
+    store.append_all([(0, [out, stays]), (1, [out])])
+    store.leave_out(0, [out])
+    store.leave_out(0, [out])
+    store.leave_out(5, [out])
+    assert store.of_point("P1") == [reading("P1", 2, 3), reading("P1", 1, 2)]
+    assert store.next_offset() == 2
 
 
 def test_a_frame_without_facts_moves_the_offset(store: FactStore) -> None:

@@ -16,7 +16,7 @@ from metering.replay import replay
 from metering.rules import Rules, load
 from metering.rules_digest import digest
 from stream.embedded import EmbeddedJob
-from stream.marks import OtherRules, is_point, split
+from stream.marks import LaterStates, OtherRules, is_point, split
 from stream.processor import Processor
 from tests.metering.scenarios import Scenario, some_rules
 from tests.stream.test_processor import Log, frames_of
@@ -24,7 +24,8 @@ from tests.stream.test_processor import Log, frames_of
 STRICT = load(b'[[validation]]\ntolerance = "0.000001"\nexcess_factor = "0.5"\n')
 LATER = load(b'[[validation]]\nsince = 2150-01-01\ntolerance = "0.05"\n')
 
-ANOTHER_VERSION = b"\x93\x91\x01\xc0\xc0"  # a state that this program cannot read
+# States that this program cannot read.
+EARLIER, LATER_ONE, NO_STATE = b"\x93\x91\x01\xc0\xc0", b"\x94\x92\x63\xc0\xc0\xc0\xc0", b"\x93\x90\xc0\xc0"
 
 
 class Worker:
@@ -147,18 +148,52 @@ def test_an_entry_for_a_day_that_is_in_the_ledger_is_another_rule() -> None:
             Worker(log, rules)
 
 
-def test_a_state_of_another_version_of_the_program_is_made_anew_too() -> None:
+def spoil(log: Log, body: bytes) -> None:
+    """Put these bytes in the place of each state's own, behind its head."""
+    for name in filter(is_point, [*log.states]):
+        log.states[name] = log.states[name][: -len(split(log.states[name])[1])] + body
+
+
+def test_states_of_an_earlier_version_are_made_anew_unasked_and_all_is_said() -> None:
     log, _ = scenario(1)
     Worker(log, Rules()).work(0, len(log.frames))
     right = log.standing()
-    for name in filter(is_point, [*log.states]):
-        body = split(log.states[name])[1]
-        log.states[name] = log.states[name][: -len(body)] + ANOTHER_VERSION
+    spoil(log, EARLIER)
+    log.ledger.clear()
+    Worker(log, Rules()).remake(len(log.frames))
+    assert log.standing() == right  # all of it is said, as it is not known what the other version had said
+
+
+def test_states_of_an_earlier_version_and_other_rules_are_refused() -> None:
+    log, _ = scenario(1)
+    Worker(log, Rules()).work(0, 40)
+    spoil(log, EARLIER)
+    with pytest.raises(OtherRules, match=r"made by an earlier version of this program .* under other rules"):
+        Worker(log, STRICT)
+
+
+def test_states_of_a_later_version_are_left_to_it_until_somebody_asks() -> None:
+    log, _ = scenario(1)
+    Worker(log, Rules()).work(0, len(log.frames))
+    right = log.standing()
+    spoil(log, LATER_ONE)
+    kept = dict(log.states)
+    with pytest.raises(LaterStates, match=r"made by a later version of this program"):
+        Worker(log, Rules())
+    assert log.states == kept
+    Worker(log, Rules(), rebuilt_us=1).remake(len(log.frames))
+    assert log.standing() == right
+
+
+def test_what_is_no_state_of_any_version_is_refused_until_somebody_asks() -> None:
+    log, _ = scenario(1)
+    Worker(log, Rules()).work(0, len(log.frames))
+    right = log.standing()
+    spoil(log, NO_STATE)
     with pytest.raises(OtherRules, match="made by another version of this program"):
         Worker(log, Rules())
-    log.ledger.clear()
     Worker(log, Rules(), rebuilt_us=1).remake(len(log.frames))
-    assert log.standing() == right  # all of it is said, as it is not known what the other version had said
+    assert log.standing() == right
 
 
 def test_the_embedded_job_refuses_and_remakes(tmp_path: Path) -> None:

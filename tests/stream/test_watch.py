@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stream.letters import Letters
 from stream.settings import Topics, WorkerSettings
 from stream.worker import Watch
 
@@ -16,7 +17,7 @@ class Facts:
     """A worker's partitions as the watch sees them."""
 
     def __init__(self) -> None:
-        self.partitions = {0: SimpleNamespace(position=5, remade=0, halted=None)}
+        self.partitions = {0: SimpleNamespace(position=5, remade=0, halted=None, letters=Letters("facts[0]"))}
         self.behind, self.recovering, self.recovered = 3, 0, True
 
     def lag(self, _: int) -> int:
@@ -35,8 +36,8 @@ def facts() -> Facts:
 def watch(facts: Facts) -> Watch:
     topics = Topics("facts", "broadcast", "ledger", "dead-letter")
     settings = WorkerSettings({}, topics, 1, "g", "1", Path("."), stalled_after_s=60)
-    relay: Any = SimpleNamespace(owner=False, halted=None)
-    nobody: Any = None
+    relay: Any = SimpleNamespace(owner=False, halted=None, letters=Letters("broadcast"))
+    nobody: Any = SimpleNamespace(unacknowledged_s=0.0)
     return Watch(settings, facts, relay, nobody, nobody)  # type: ignore[arg-type]
 
 

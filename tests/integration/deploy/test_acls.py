@@ -6,7 +6,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,9 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.errors import KafkaError
 
-from metering.messages import encode_change
+from metering.facts import CalorificValue
+from metering.messages import DeadLetter, encode_change, encode_dead_letter
+from metering.wire import encode_frame
 from tests.integration.conftest import Start
 from tests.integration.services import GivenInflux, InfluxServer, KafkaBroker, Proc, free_port
 from tests.integration.stream.toy_cluster import wait_for
@@ -185,6 +188,20 @@ def test_stream_worker_and_writer_do_their_work(users: Users, influx: InfluxServ
     assert written.wait(60) == 0, written.output()
     assert re.search(r"written [1-9]", written.output())
     assert worker.terminate() == 0, worker.output()
+
+
+def test_mender_puts_back_what_could_not_be_used(guarded: GuardedBroker, users: Users) -> None:
+    fact = CalorificValue(ldz="SE", gas_day=date(2026, 1, 1), mj_per_m3=Decimal("39.5"))
+    letter = DeadLetter(topic="facts", partition=0, offset=0, number=0, reason="belongs on the broadcast topic", payload=b"")
+    with KafkaProducer(bootstrap_servers=guarded.bootstrap) as producer:
+        producer.send("facts", encode_frame([fact], "site"), partition=0).get(timeout=10)
+        producer.send("dead-letter", encode_dead_letter(letter)).get(timeout=10)
+    redriven = users.run("mender", "redrive", "--yes")
+    assert redriven.wait(40) == 0, redriven.output()
+    assert "1 facts put back" in redriven.output()
+    again = users.run("mender", "redrive", "--dry-run")
+    assert again.wait(40) == 0, again.output()
+    assert "0 facts can be put back" in again.output()
 
 
 def test_provider_makes_a_users_topic_which_that_user_reads_and_no_other(guarded: GuardedBroker, users: Users) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 from kafka import TopicPartition
 
@@ -75,14 +78,27 @@ class Job:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.web}/health", timeout=2) as answer:
                 return json.load(answer)  # type: ignore[no-any-return]
+        except urllib.error.HTTPError as error:
+            return json.load(error)  # type: ignore[no-any-return]
         except OSError:
             return {}
 
-    def done(self) -> bool:
-        """Whether the worker has done all that is in the topics."""
-        health = self.health()
-        partitions = health.get("partitions") or {}
-        assert isinstance(partitions, dict)
+    def beside(self, instance: str, folder: Path) -> Job:
+        """The configuration of another worker of the same group, with a folder and an address of its own."""
+        other = copy(self)
+        other.web = free_port()
+        other.config = folder / f"stream-{instance}.toml"
+        text = self.config.read_text().replace(f"127.0.0.1:{self.web}", f"127.0.0.1:{other.web}")
+        other.config.write_text(f'instance = "{instance}"\n' + text.replace('"state"', f'"state-{instance}"'))
+        return other
+
+    def done(self, *beside: Job) -> bool:
+        """Whether the worker, together with those beside it, has done all that is in the topics."""
+        partitions: dict[str, Any] = {}
+        for job in (self, *beside):
+            found = job.health().get("partitions") or {}
+            assert isinstance(found, dict)
+            partitions |= found
         own = [partitions.get(str(number), {}).get("position") for number in range(PARTITIONS)]
         relayed, *facts = self._ends()
         return own == facts and sum(facts) >= self._published + PARTITIONS * relayed
@@ -98,13 +114,18 @@ class Job:
         return [ends[tp] for tp in tps]
 
     def read(self, topic: str) -> list[bytes]:
+        """The values of all messages of a topic now."""
+        return [message.value for message in self.messages(topic)]
+
+    def messages(self, topic: str) -> list[Any]:
+        """All messages of a topic now."""
         consumer = clients.consumer(self.kafka)
         tps = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
         consumer.assign(tps)
         ends = consumer.end_offsets(tps)
-        found = []
+        found: list[Any] = []
         while any(consumer.position(tp) < ends[tp] for tp in tps):
             for messages in consumer.poll(timeout_ms=200).values():
-                found += [message.value for message in messages]
+                found += messages
         consumer.close()
         return found

@@ -50,6 +50,7 @@ class ToyProcessor:
         self.partition, self.facts, self.states = partition, facts, states
         self.rests_on = 0
         self.told: Counter[str] = Counter()
+        self.closed_out = 0
 
     def remake(self, offset: int) -> Iterator[Slice]:
         yield from ()
