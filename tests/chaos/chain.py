@@ -11,6 +11,7 @@ from pathlib import Path
 from metering.facts import AnyFact, CalorificValue
 from metering.gasday import to_datetime
 from storage.influx_client import Connection
+from tests.chaos.nursery import ForkedProc, run_forked
 from tests.chaos.outbox_witness import place_witness
 from tests.chaos.plan import (
     BROKER,
@@ -38,7 +39,13 @@ GATEWAY_NAME = "gateway-1"  # as the simulators call it in the configuration tha
 
 
 class KeptCluster(Cluster):
-    """A cluster whose processes somebody else keeps running."""
+    """A cluster whose processes are forked, and kept running by somebody else."""
+
+    def run(self, *words: str | Path, stdin: bytes = b"") -> bytes:
+        """A command that ends by itself; its standard output. AssertionError where it fails."""
+        code, written, said = run_forked([*map(str, words), "--config", str(self.config)], stdin, self._env)
+        assert code == 0, f"dailyread {' '.join(map(str, words))}: exit {code}\n{said}"
+        return written
 
     def _go_on(self, until_s: float, trouble: str) -> None:
         assert time.monotonic() < until_s, trouble
@@ -204,7 +211,7 @@ class Chain:
         return self.folder / names[name]
 
     def _start(self, *words: str | Path, log: Path | None = None, env: Mapping[str, str] | None = None) -> Proc:
-        return Proc(*words, log=log or self.folder / f"{words[0]}.log", env=env)
+        return ForkedProc(*words, log=log or self.folder / f"{words[0]}.log", env=env)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Kept:
 
     def __init__(self, name: str, start: Callable[[], Running], held: bool = False, process: Running | None = None) -> None:
         self.name = name
-        self.starts = 0
+        self.again = 0  # how often it was started again
         self.exits: Counter[int] = Counter()  # of those that ended by themselves, by exit code
         self.process = process
         self._start = start
@@ -98,7 +98,7 @@ class Kept:
                 self.process.send(number)
 
     def _begin(self) -> None:
-        self.starts += 1
+        self.again += self.process is not None
         self._ended_s = None
         self.process = self._start()
 

@@ -51,7 +51,7 @@ def run_round(services: Services, plan: Plan, folder: Path) -> Result:
                 _settle(chain)
                 facts = chain.cluster.equals_replay(SETTLES_WITHIN_S)
                 records = _check(chain, facts)
-                starts = sum(max(0, kept.starts - 1) for kept in chain.processes.values())
+                starts = sum(kept.again for kept in chain.processes.values())
             except BaseException:
                 _keep(chain, folder)
                 raise
@@ -65,10 +65,10 @@ def run_round(services: Services, plan: Plan, folder: Path) -> Result:
 def _harm(chain: Chain) -> None:
     """Gas Days pass and are read, people enter what they know, and all the faults begin and end."""
     harmed_days = chain.plan.days - QUIET_DAYS
-    with ThreadPoolExecutor(len(chain.plan.faults) + len(ENTERED_AT_S) + 1) as pool:
+    with ThreadPoolExecutor(len(chain.plan.faults) + 2) as pool:
         began_s = time.monotonic()
         doing = [pool.submit(_befall, chain, fault, began_s) for fault in chain.plan.faults]
-        doing += [pool.submit(_enter, chain, part, began_s) for part in range(len(ENTERED_AT_S))]
+        doing.append(pool.submit(_enter, chain, began_s))
         doing.append(pool.submit(chain.pass_days, 0, harmed_days, WINDOW_S / harmed_days))
         for each in doing:
             each.result(patient(120))
@@ -83,9 +83,11 @@ def _befall(chain: Chain, fault: Fault, began_s: float) -> None:
         chain.end(fault)
 
 
-def _enter(chain: Chain, part: int, began_s: float) -> None:
-    _sleep_until(began_s + ENTERED_AT_S[part])
-    chain.enter(part, len(ENTERED_AT_S))
+def _enter(chain: Chain, began_s: float) -> None:
+    """One after the other: of two facts about a meter the one that is received later counts."""
+    for part, at_s in enumerate(ENTERED_AT_S):
+        _sleep_until(began_s + at_s)
+        chain.enter(part, len(ENTERED_AT_S))
 
 
 def _sleep_until(until_s: float) -> None:
