@@ -18,7 +18,7 @@ from faust.types import TP
 from yarl import URL
 
 from stream.faults import FreezeGuard
-from stream.faust_patches import OrderedTables, StateTable, SteadyTransport, check_versions
+from stream.faust_patches import OrderedTables, StateTable, SteadyTransport, WholeAssignor, check_versions
 from stream.metrics import METRICS
 from stream.opening import Opened, Opening, instant_of_ms
 from stream.partition import Frame, Partition
@@ -150,6 +150,7 @@ def _faust_app(settings: WorkerSettings) -> faust.App:
         processing_guarantee="at_least_once",
         store="rocksdb://",
         datadir=settings.state_dir,
+        PartitionAssignor=WholeAssignor,
         TableManager=OrderedTables,
         table_standby_replicas=0,
         topic_allow_declare=False,
