@@ -216,11 +216,9 @@ class Chain:
 
 @contextmanager
 def chain_of(services: Services, plan: Plan, folder: Path, name: str) -> Iterator[Chain]:
-    """The chain, its processes running; no topic and no bucket of it is left behind."""
+    """The chain, its processes running; where all goes well no topic of it is left behind."""
     with fresh_bucket(services.influxdb) as bucket:
         chain = Chain(services, plan, bucket, folder, name)
-        try:
-            with chain.running():
-                yield chain
-        finally:
-            chain.remove_topics()
+        with chain.running():
+            yield chain
+        chain.remove_topics()
