@@ -47,7 +47,7 @@ def say(result: Result, folder: Path) -> None:
     seed, faults = result.plan.seed, len(result.plan.faults)
     if not result.failure:
         print(
-            f"seed {seed}: {faults} faults, {result.starts} starts, {result.facts} facts ({result.copies} copies),"
+            f"seed {seed}: {faults} faults, {result.starts} starts, {result.facts} facts ({result.copies} batches twice),"
             f" {result.records} records, {result.seconds:.1f} s",
             flush=True,
         )

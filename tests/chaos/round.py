@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from metering.facts import AnyFact
+from metering.facts import AnyFact, Readings
 from metering.wire import identity
 from tests.chaos.chain import Chain, chain_of
 from tests.chaos.outbox_witness import left_and_left_over
@@ -27,7 +27,8 @@ SETTLES_WITHIN_S = 60.0
 
 
 class Result(NamedTuple):
-    """What came of a round. `failure` is empty where all held; `starts`: how often processes were started again."""
+    """What came of a round. `failure` is empty where all held; `starts`: how often processes were started again; `copies`:
+    of how many batches of readings there is another one."""
 
     plan: Plan
     seconds: float
@@ -58,7 +59,8 @@ def run_round(services: Services, plan: Plan, folder: Path) -> Result:
     except Exception:
         failure = traceback.format_exc()
         (folder / "failure.txt").write_text(failure)
-    copies = len(facts) - len(_identities(decoded(facts)))
+    readings = [fact for fact in decoded(facts) if isinstance(fact, Readings)]
+    copies = len(readings) - len(_identities(readings))
     return Result(plan, time.monotonic() - began_s, len(facts), copies, records, starts, failure)
 
 

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from kafka import KafkaAdminClient
+
 from dailyread import kafka as clients
 from dailyread.config import KafkaConfig
 from tests.chaos.plan import LINKS, STORE_TO_INFLUXDB
@@ -35,7 +37,16 @@ def services(folder: Path) -> Iterator[Services]:
         stack.callback(network.close)
         behind = {name: broker.behind.get(_listener(name), influxdb.port) for name in LINKS}
         links = {name: network.link(ports[name], behind[name]) for name in LINKS}
+        for port in proxies.values():
+            _check_leads_back(port)
         yield Services(broker, influxdb, links, ports)
+
+
+def _check_leads_back(port: int) -> None:
+    """Who comes by a link is told to come by it again; else faults of the link would befall nobody."""
+    with KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}") as admin:
+        told = [broker["port"] for broker in admin.describe_cluster()["brokers"]]
+    assert told == [port], f"by the link at {port} the broker tells of {told}"
 
 
 def remove_topics(kafka: KafkaConfig, group: str) -> None:

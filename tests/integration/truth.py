@@ -86,7 +86,6 @@ def check_nothing_lost_nor_doubled(sites: Sites, lines: Lines) -> None:
             found = list(batches[site.meter_point, day].values())
             assert len(found) == 1, f"{site.meter_point}, {day}: {len(found)} different batches"
             assert found[0].index == tuple(map(meter.true_index_at, found[0].instants())), f"{site.meter_point}, {day}"
-    print(f"{len(readings)} batches of readings, {len(readings) - sum(map(len, batches.values()))} of them copies")
 
 
 def check_truth(sites: Sites, ledger: Lines) -> None:
