@@ -17,6 +17,7 @@ class Network:
     """The thread and the loop in which proxies run; `close` ends them all."""
 
     def __init__(self) -> None:
+        self._links: list[Link] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
         self._thread.start()
@@ -25,12 +26,23 @@ class Network:
         """A proxy that listens on a port of loopback and connects to another one. OSError where the port is not free."""
         link = Link(self._loop, to)
         asyncio.run_coroutine_threadsafe(link.listen(port), self._loop).result(10)
+        self._links.append(link)
         return link
 
     def close(self) -> None:
         """End all connections, and listen no more."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        for link in self._links:
+            link.end()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 class Link:
@@ -43,11 +55,15 @@ class Link:
         self._flows = asyncio.Event()  # to be waited for in the loop only
         self._flows.set()
         self._open: set[asyncio.StreamWriter] = set()
-        self._pumps: set[asyncio.Task[None]] = set()
 
     async def listen(self, port: int) -> None:
         """Begin; for `Network`."""
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
+
+    def end(self) -> None:
+        """Listen no more, and end every connection; for `Network`."""
+        self._server.close()
+        self._end_all()
 
     def cut(self) -> None:
         """Every connection ends at once, and so does every new one."""
@@ -84,26 +100,22 @@ class Link:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._is_cut:
-                raise ConnectionError
             back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._to)
         except OSError:
             writer.transport.abort()
             return
-        self._open |= {writer, back_writer}
-        pumps = (
-            self._pump(reader, back_writer, lambda: False),
-            self._pump(back_reader, writer, lambda: self._loses_answers),
-        )
-        tasks = [asyncio.create_task(pump) for pump in pumps]
-        self._pumps.update(tasks)  # the loop itself keeps no task
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
+        ends = {writer, back_writer}
+        self._open |= ends
+        if self._is_cut:
+            self._end_all()
+        there = asyncio.create_task(self._pump(reader, back_writer, lambda: False))
+        back = asyncio.create_task(self._pump(back_reader, writer, lambda: self._loses_answers))
+        await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+        for task in (there, back):
             task.cancel()
-        for each in (writer, back_writer):
+        for each in ends:
             each.transport.abort()
-        self._pumps.difference_update(tasks)
-        self._open -= {writer, back_writer}
+        self._open -= ends
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, loses: Callable[[], bool]) -> None:
         with suppress(OSError):
