@@ -3,7 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test coverage lint services fuzz bench schema clauses
+.PHONY: help demo test coverage lint services fuzz chaos bench schema clauses
 
 help:
 	@echo "make demo      run the simulated sites through the whole system, here and now"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint      ruff and mypy only"
 	@echo "make services  get what the tests run on: Kafka, InfluxDB, a browser"
 	@echo "make fuzz      look for octets that a decoder stumbles over, a minute each (SECONDS=60)"
+	@echo "make chaos     kill, pause, cut off and fill everything at random instants, and see that nothing is lost (ROUNDS=10 SEED=1)"
 	@echo "make bench     measure speed and memory"
 	@echo "make clauses   write docs/clauses.md, which test shows which clause, anew"
 	@echo "make schema    write the JSON Schema of the facts and ledger records anew"
@@ -50,6 +51,11 @@ SECONDS := 60
 fuzz: $(VENV)/dev.stamp
 	$(PY) -m pip install -qq -e '.[fuzz]'
 	nice $(PY) -m fuzz --seconds $(SECONDS)
+
+ROUNDS := 10
+SEED := 1
+chaos: services
+	nice $(PY) -m tests.chaos --rounds $(ROUNDS) --seed $(SEED)
 
 bench: services
 	$(PY) -m benchmarks.engine

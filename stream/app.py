@@ -21,7 +21,7 @@ from yarl import URL
 
 from storage.fact_store import fact_store_path
 from stream.faults import FreezeGuard
-from stream.faust_patches import OrderedTables, StateTable, SteadyTransport, check_versions
+from stream.faust_patches import OrderedTables, StateTable, SteadyTransport, WholeAssignor, check_versions
 from stream.metrics import METRICS
 from stream.opening import Opened, Opening, instant_of_ms
 from stream.partition import Frame, Partition
@@ -167,6 +167,7 @@ def _faust_app(settings: WorkerSettings) -> faust.App:
         processing_guarantee="at_least_once",
         store="rocksdb://",
         datadir=settings.state_dir,
+        PartitionAssignor=WholeAssignor,
         TableManager=OrderedTables,
         table_standby_replicas=0,
         topic_allow_declare=False,

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import faust
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.rocksdb import Store
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -145,6 +146,18 @@ class OrderedRecovery(Recovery):  # type: ignore[misc]
         earliest = await consumer.earliest_offsets(*facts)
         found = {tp: committed.get(tp) for tp in facts}
         return {tp: earliest[tp] if offset is None or offset < 0 else offset for tp, offset in found.items()}
+
+
+class WholeAssignor(PartitionAssignor):  # type: ignore[misc]
+    """Shares out all partitions of the facts and of the changelog, whatever the broker has said of them so far.
+
+    A broker that has just started may know no topic yet, or some of them. Faust goes by what it says when the group is
+    shared out: then nobody has any partitions until the metadata is asked for again, minutes later; or somebody has facts
+    without the changelog, and would work on states that are not recovered. Both topics have `topic_partitions` each.
+    """
+
+    def _get_copartitioned_groups(self, topics: set[str], cluster: Any, subscriptions: Any) -> Any:
+        return {self.app.conf.topic_partitions: self._group_co_subscribed(topics, subscriptions)}
 
 
 class OrderedTables(TableManager):  # type: ignore[misc]

@@ -50,6 +50,8 @@ class Relay:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=session_ms // 6,
             retry_backoff_ms=300,
+            # A broker that has just started may not know the topic yet; then nobody relays until it is asked again.
+            metadata_max_age_ms=10_000,
         )
         self.halted: str | None = None
         self.letters = Letters(self._tp.topic)

@@ -97,15 +97,15 @@ class Cluster:
         assert done.returncode == 0, f"dailyread {' '.join(command[3:])}: exit {done.returncode}\n{done.stderr.decode()}"
         return done.stdout
 
-    def worker(self, instance: str = "1") -> Proc:
+    def worker(self, instance: str = "1", env: Mapping[str, str] | None = None) -> Proc:
         """Start a worker of the stream job, or start it again: what it keeps is its own."""
-        env = {
+        own = {
             "DAILYREAD_INSTANCE": instance,
             "DAILYREAD_STATE_DIR": str(self.folder / f"state-{instance}"),
             "DAILYREAD_WEB": f"127.0.0.1:{free_port()}",
         }
         started = self._start(
-            "stream", "--config", self.config, log=self.folder / f"stream-{instance}.log", env=self._env | env
+            "stream", "--config", self.config, log=self.folder / f"stream-{instance}.log", env=self._env | own | dict(env or {})
         )
         self._workers[instance] = started
         return started
@@ -123,9 +123,9 @@ class Cluster:
         said = re.findall(r"working on (.*)", self._workers[instance].output())
         return re.findall(r"facts\[(\d+)\]", said[-1]) if said else []
 
-    def store(self) -> Proc:
+    def store(self, env: Mapping[str, str] | None = None) -> Proc:
         """Start what writes the ledger to InfluxDB."""
-        self._store = self._start("store", "--config", self.config, env=self._env)
+        self._store = self._start("store", "--config", self.config, env=self._env | dict(env or {}))
         return self._store
 
     def simulate(self, sites: Path, *words: str | Path) -> Proc:
@@ -138,7 +138,7 @@ class Cluster:
         return simulate
 
     def collect(self, since: object, env: Mapping[str, str] | None = None) -> Proc:
-        """Start the gateway, or start it again."""
+        """Start the gateway, or start it again; `env` has what the simulators did not write into its configuration."""
         return self._start("collect", "--config", self.gateway_config, "--since", str(since), env=env)
 
     @property

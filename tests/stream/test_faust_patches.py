@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import faust
 import pytest
+from aiokafka.cluster import ClusterMetadata
 from faust.types import TP
+from yarl import URL
 
 from stream import faust_patches
-from stream.faust_patches import OrderedRecovery, SteadyConsumer
+from stream.faust_patches import OrderedRecovery, SteadyConsumer, WholeAssignor
 
 FACTS = [TP("facts", number) for number in range(3)]
 CHANGELOG = TP("changelog", 0)
@@ -139,3 +142,20 @@ def test_another_version_of_faust_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(faust_patches.PINNED, "faust-streaming", "0.15.4")
     with pytest.raises(faust_patches.WrongVersion, match=r"faust-streaming is 0.15.3"):
         faust_patches.check_versions()
+
+
+def test_all_partitions_are_shared_out_though_the_broker_has_not_said_yet_what_there_is() -> None:
+    """As where it has just started: nobody would have any, or somebody the facts and not the changelog."""
+    app = faust.App("job", PartitionAssignor=WholeAssignor, topic_partitions=3, canonical_url=URL("http://1"))
+    topics = ("facts", "job-states-changelog")
+    partly = ClusterMetadata()
+    partly._partitions = {"facts": dict.fromkeys(range(3))}
+    for cluster in (ClusterMetadata(), partly):
+        members = {name: app.assignor.metadata(set(topics)) for name in ("one", "another")}
+        shared = app.assignor.assign(cluster, members).values()
+        for topic in topics:
+            assert sorted(n for each in shared for found, numbers in each.assignment if found == topic for n in numbers) == [
+                0,
+                1,
+                2,
+            ]

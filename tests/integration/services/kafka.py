@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,11 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={advertised}
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
 log.dirs={log_dir}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -48,12 +50,18 @@ class GivenKafka:
 
 
 class KafkaBroker(Service):
-    """A broker with its port and its log in `data_dir`."""
+    """A broker with its port and its log in `data_dir`.
 
-    def __init__(self, data_dir: Path) -> None:
+    `proxies`: by name, the ports of what stands between the broker and clients. Each has a port of the broker behind it
+    (`behind`), and who comes by that one is told to come by the proxy again.
+    """
+
+    def __init__(self, data_dir: Path, proxies: Mapping[str, int] | None = None) -> None:
         super().__init__("kafka", data_dir)
         self.port = free_port()
         self._controller_port = free_port()
+        self._proxies = dict(proxies or {})
+        self.behind = {name: free_port() for name in self._proxies}
 
     @property
     def bootstrap(self) -> str:
@@ -78,7 +86,13 @@ class KafkaBroker(Service):
                 raise OSError("the cluster has no broker yet")
 
     def _format(self, properties: Path) -> None:
-        text = _PROPERTIES.format(port=self.port, controller_port=self._controller_port, log_dir=self.data_dir / "kafka-logs")
+        text = _PROPERTIES.format(
+            listeners=_addresses({"PLAINTEXT": self.port} | self.behind),
+            advertised=_addresses({"PLAINTEXT": self.port} | self._proxies),
+            protocols=",".join(f"{name}:PLAINTEXT" for name in ("PLAINTEXT", *self._proxies)),
+            controller_port=self._controller_port,
+            log_dir=self.data_dir / "kafka-logs",
+        )
         properties.write_text(text)
         format_log = [
             *self._java("128m"),
@@ -95,6 +109,10 @@ class KafkaBroker(Service):
     def _java(self, memory: str) -> list[str]:
         quick = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=INFO"]
         return [java(), f"-Xmx{memory}", *quick, "-cp", f"{kafka_jars()}/*"]
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
 def given_kafka() -> GivenKafka | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from metering.wire import decode_frame, encode_frame
@@ -92,12 +93,16 @@ def test_a_relay_that_was_held_up_and_lost_its_partition_goes_on(toys: ToyCluste
     asyncio.run(_hold_up_and_go_on(toys))
 
 
-async def _hold_up_and_go_on(toys: ToyCluster) -> None:
+def settings_of(toys: ToyCluster) -> WorkerSettings:
     servers = {"bootstrap_servers": [toys.bootstrap], "security_protocol": "PLAINTEXT"}
-    settings = WorkerSettings(
+    return WorkerSettings(
         kafka=servers, topics=Topics(**toys.topics), partitions=PARTITIONS, group=toys.name, instance="1",
         state_dir=toys.folder, session_timeout_s=SESSION_TIMEOUT_S,
     )  # fmt: skip
+
+
+async def _hold_up_and_go_on(toys: ToyCluster) -> None:
+    settings = settings_of(toys)
     sink = await HeldUp(settings.aiokafka).start()
     relay = asyncio.create_task(Relay(settings, settings.aiokafka, sink, FreezeGuard(600)).run())
     for n in range(3):
@@ -110,6 +115,32 @@ async def _hold_up_and_go_on(toys: ToyCluster) -> None:
     await asyncio.wait([relay])
     await sink.stop()
     assert len({message.value for message in toys.read("facts") if message.partition == 0}) == 3
+
+
+def test_a_relay_that_was_given_nothing_by_a_broker_that_knew_no_topic_yet_is_given_it_soon(toys: ToyCluster) -> None:
+    asyncio.run(_share_out_without_topics(toys))
+
+
+async def _share_out_without_topics(toys: ToyCluster) -> None:
+    """A broker that has just started says so for a moment; when the group is shared out then, nobody is given the topic."""
+    settings = settings_of(toys)
+    sink = await Sink(settings.aiokafka).start()
+    relay = Relay(settings, settings.aiokafka, sink, FreezeGuard(600))
+    running = asyncio.create_task(relay.run())
+    async with asyncio.timeout(patient(40)):
+        await _until(lambda: relay.owner)
+        relay._consumer._client.cluster._partitions.clear()
+        relay._consumer._coordinator.request_rejoin()
+        await _until(lambda: not relay.owner)
+        await _until(lambda: relay.owner)
+    running.cancel()
+    await asyncio.wait([running])
+    await sink.stop()
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    while not reached():
+        await asyncio.sleep(0.005)
 
 
 class HeldUp(Sink):

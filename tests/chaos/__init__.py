@@ -1,0 +1,1 @@
+"""Rounds of faults at random instants, each from its seed: see README.md."""
