@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from metering.book import ACTUAL, Belief, Book
+from metering.books import Books
 from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved, Registered
 from metering.gasday import GasDays
 from metering.held import WEEK
@@ -47,9 +49,24 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     review_due_us: int | None
 
 
+class _DayOf(msgspec.Struct, array_like=True, frozen=True):
+    """The first field of a Book; the others are passed over."""
+
+    day: int
+
+
+class Outlook(NamedTuple):
+    """What is to come at a point: when something happens by itself next (`Point.next_due_us`); the LDZs it is registered in."""
+
+    due_us: int | None
+    ldzs: frozenset[str]
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[_Head, _ReferenceState, list[Book]]).decode
-_decode_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]]).decode
+_decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw]).decode
+_decode_reference = msgspec.msgpack.Decoder(_ReferenceState).decode
+_decode_days = msgspec.msgpack.Decoder(list[_DayOf]).decode
+_decode_books = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 def prune(point: Point) -> None:
@@ -110,11 +127,39 @@ def encode_state(point: Point) -> bytes:
 
 
 def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
-    """The point of `encode_state`'s bytes. Raises ValueError where they are of another version, or no state."""
+    """The point of `encode_state`'s bytes. Raises ValueError where they are of another version, or no state.
+
+    Its Days are unpacked one by one, when they are first asked for.
+    """
+    point, books = _without_days(data, rules, days)
     try:
-        state, reference, books = _decode(data)
+        packed, held = _decode_books(books), _decode_days(books)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a state: {error}") from error
+    for each, part in zip(held, packed, strict=True):
+        point.packed[each.day] = bytes(part)
+    point.books = point.reference.kept = Books(point.packed)
+    point.last_held = max(point.packed, default=BEGINNING)
+    return point
+
+
+def outlook(point: Point) -> Outlook:
+    """What is to come at a point."""
+    return Outlook(point.next_due_us(), frozenset(each.ldz for each in point.reference.registrations))
+
+
+def decode_outlook(data: bytes, rules: Rules, days: GasDays) -> Outlook:
+    """What is to come at the point of `encode_state`'s bytes, without looking at its Days. Raises as `decode_state` does."""
+    return outlook(_without_days(data, rules, days)[0])
+
+
+def _without_days(data: bytes, rules: Rules, days: GasDays) -> tuple[Point, msgspec.Raw]:
+    """The point of a state but for its Days, and their bytes."""
+    try:
+        state, packed, books = _decode_parts(data)
         if state.v != STATE_VERSION:
             raise ValueError(f"state version {state.v}; this program knows version {STATE_VERSION}")
+        reference = _decode_reference(packed)
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a state: {error}") from error
     point = Point(state.meter_point, rules, days)
@@ -125,13 +170,7 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     held = point.reference
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
+    held.packed = bytes(packed)
     held.follow_registrations()
     held.follow_meters()
-    _, packed_reference, parts = _decode_parts(data)
-    held.packed = bytes(packed_reference)
-    for book, part in zip(books, parts, strict=True):
-        point.books[book.day], point.packed[book.day] = book, bytes(part)
-        if book.values and (registered := held.of(book.day)) is not None:
-            held.values[registered.ldz, book.day] = list(book.values)
-    point.last_held = max(point.books, default=BEGINNING)
-    return point
+    return point, books
