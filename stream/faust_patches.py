@@ -53,7 +53,14 @@ class SteadyConsumer(Consumer):  # type: ignore[misc]
     the fetcher has of the facts is given to `intake`, a list for each partition, under the same conditions as Faust would
     deliver it: no rebalance meanwhile, and the partition is active. What is dropped otherwise is read again, because
     recovery, which follows, seeks. Where a partition has enough for now it is not asked for. The changelog goes Faust's way.
+
+    Whoever seeks holds `fetching`. A request that was made before a rebalance may wait until after it; it would take what
+    comes from the new position on, be dropped for its age, and leave a hole: in the facts, or in the states of the changelog.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fetching = asyncio.Lock()  # held from asking the fetcher until what it had is handed over
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         asked = frozenset(active_partitions or ())
@@ -62,16 +69,17 @@ class SteadyConsumer(Consumer):  # type: ignore[misc]
         if not active:
             await asyncio.sleep(FULL_S if asked else 0)
             return {}
-        generation_id = self.app.consumer_generation_id
-        found = await self._thread.getmany(active, timeout if active == asked else FULL_S)
-        is_valid = self.flow_active and generation_id == self.app.consumer_generation_id
-        others = {}
-        for tp, records in found.items():
-            if not intake.takes(tp):
-                others[tp] = records
-            elif is_valid and tp in self._active_partitions:
-                intake.take(tp, records)
-        return others
+        async with self.fetching:
+            generation_id = self.app.consumer_generation_id
+            found = await self._thread.getmany(active, timeout if active == asked else FULL_S)
+            is_valid = self.flow_active and generation_id == self.app.consumer_generation_id
+            others = {}
+            for tp, records in found.items():
+                if not intake.takes(tp):
+                    others[tp] = records
+                elif is_valid and tp in self._active_partitions:
+                    intake.take(tp, records)
+            return others
 
 
 class Intake(Protocol):
@@ -112,7 +120,8 @@ class OrderedRecovery(Recovery):  # type: ignore[misc]
         if self.app.consumer_generation_id != generation_id:
             return  # rebalanced again: the next recovery does it
         starts = await self._starts(facts) if facts else {}
-        await self._wait(consumer.seek_wait(starts), timeout=self.app.conf.broker_request_timeout)
+        async with consumer.fetching:
+            await self._wait(consumer.seek_wait(starts), timeout=self.app.conf.broker_request_timeout)
         self.app.flow_control.resume()  # clears the queues
         await self.tables.ready({tp.partition: offset for tp, offset in starts.items()})
         if self.app.consumer_generation_id != generation_id:
@@ -124,6 +133,11 @@ class OrderedRecovery(Recovery):  # type: ignore[misc]
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
         self.app.on_rebalance_end()
+
+    async def _seek_offsets(self, consumer: Any, tps: set[TP], offsets: Any, title: str) -> None:
+        """Seek in the changelog when no request of before is under way."""
+        async with consumer.fetching:
+            await super()._seek_offsets(consumer, tps, offsets, title)
 
     async def _starts(self, facts: set[TP]) -> dict[TP, int]:
         consumer = self.app.consumer

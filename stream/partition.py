@@ -30,7 +30,9 @@ from stream.states import States
 
 log = logging.getLogger(__name__)
 
-FRAMES_WAITING = 1000  # taken and not yet worked on; where so many wait, no more are asked for
+# Taken and not yet worked on. Where so much waits no more is asked for; then one answer more may come, of some 1 MiB.
+FRAMES_WAITING = 1000
+BYTES_WAITING = 1024 * 1024
 FRAMES_TOGETHER = 1000
 FRAME_BYTES_TOGETHER = 256 * 1024
 BYTES_TOGETHER = 1024 * 1024  # of outputs; frames that make more are published piece by piece
@@ -78,6 +80,7 @@ class Partition:
         self._sink = sink
         self._guard = guard
         self._waiting: deque[Frame] = deque()
+        self._waiting_bytes = 0
         self._came = asyncio.Event()
         self._pause_s = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -104,7 +107,9 @@ class Partition:
     @property
     def wants(self) -> bool:
         """Whether it can do with more frames now."""
-        return self.halted is None and not self._closed and len(self._waiting) < FRAMES_WAITING
+        if self.halted is not None or self._closed:
+            return False
+        return len(self._waiting) < FRAMES_WAITING and self._waiting_bytes < BYTES_WAITING
 
     def accept(self, frames: Iterable[Frame]) -> None:
         """The next frames. Ends the process where one was left out: it would be lost if these were acknowledged."""
@@ -117,6 +122,7 @@ class Partition:
                 end_at_once(f"facts[{self.number}]: offset {frame.offset} came where {self._expected} is next")
             self._expected += 1
             self._waiting.append(frame)
+            self._waiting_bytes += len(frame.value)
         self._came.set()
 
     async def _work(self, opening: Opening) -> None:
@@ -158,6 +164,7 @@ class Partition:
         while self._waiting and len(frames) < FRAMES_TOGETHER and size_bytes < FRAME_BYTES_TOGETHER:
             frames.append(self._waiting.popleft())
             size_bytes += len(frames[-1].value)
+        self._waiting_bytes -= size_bytes
         return frames
 
     async def _do(self, frames: list[Frame]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from faust.types import TP
 
 from stream import faust_patches
-from stream.faust_patches import SteadyConsumer
+from stream.faust_patches import OrderedRecovery, SteadyConsumer
 
 FACTS = [TP("facts", number) for number in range(3)]
 CHANGELOG = TP("changelog", 0)
@@ -55,7 +55,7 @@ def consumer() -> Any:
     consumer = SteadyConsumer.__new__(SteadyConsumer)
     consumer.__dict__ |= {
         "transport": SimpleNamespace(intake=Taken()), "app": SimpleNamespace(consumer_generation_id=7), "_thread": Fetcher(),
-        "flow_active": True, "_active_partitions": {*FACTS, CHANGELOG},
+        "flow_active": True, "_active_partitions": {*FACTS, CHANGELOG}, "fetching": asyncio.Lock(),
     }  # fmt: skip
     return consumer
 
@@ -105,6 +105,34 @@ def test_what_was_fetched_before_a_rebalance_is_dropped(consumer: Any, what: str
     consumer._thread.meanwhile = meanwhile
     fetch(consumer)
     assert consumer.transport.intake.messages == []
+
+
+def test_nobody_seeks_while_a_request_of_before_may_still_take_what_comes(consumer: Any) -> None:
+    done: list[str] = []
+
+    async def seek_wait(_offsets: object) -> None:
+        done.append("sought")
+
+    async def scenario() -> None:
+        answer = asyncio.Event()
+
+        async def getmany(_active: frozenset[TP], _timeout: float) -> dict[TP, list[str]]:
+            await answer.wait()
+            done.append("fetched")
+            return {}
+
+        consumer._thread.getmany, consumer.seek_wait = getmany, seek_wait
+        request = asyncio.create_task(consumer._getmany(consumer._active_partitions, 1.0))
+        await asyncio.sleep(0)
+        recovery = OrderedRecovery.__new__(OrderedRecovery)
+        seek = asyncio.create_task(recovery._seek_offsets(consumer, {CHANGELOG}, {CHANGELOG: 5}, "active"))
+        await asyncio.sleep(0.01)
+        assert done == []
+        answer.set()
+        await asyncio.gather(request, seek)
+
+    asyncio.run(scenario())
+    assert done == ["fetched", "sought"]
 
 
 def test_another_version_of_faust_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

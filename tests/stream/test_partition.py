@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from stream import partition as module
-from stream.partition import FRAME_BYTES_TOGETHER, FRAMES_WAITING, Frame, Partition
+from stream.partition import BYTES_WAITING, FRAME_BYTES_TOGETHER, FRAMES_WAITING, Frame, Partition
 from stream.settings import Topics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,6 +54,19 @@ def test_a_partition_that_has_enough_wants_no_more_until_some_are_taken(door: Pa
     async def scenario() -> list[bool]:
         wants = [door.wants]
         door.accept(map(frame, range(10, 10 + FRAMES_WAITING)))
+        wants.append(door.wants)
+        await door._take()
+        return [*wants, door.wants]
+
+    assert asyncio.run(scenario()) == [True, False, True]
+
+
+def test_a_few_big_frames_are_enough_too(door: Partition) -> None:
+    async def scenario() -> list[bool]:
+        big = FRAME_BYTES_TOGETHER
+        door.accept(Frame(10 + n, NOW, bytes(big)) for n in range(BYTES_WAITING // big - 1))
+        wants = [door.wants]
+        door.accept([Frame(10 + BYTES_WAITING // big - 1, NOW, bytes(big))])
         wants.append(door.wants)
         await door._take()
         return [*wants, door.wants]
