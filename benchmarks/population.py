@@ -22,14 +22,15 @@ from dailyread.jsonlines import BadLine, read_facts
 from metering.facts import AnyFact, Tick
 from metering.gasday import to_datetime
 from metering.rules import Rules
-from metering.wire import Entry, decode_entry, encode_fact, received_us
+from metering.wire import VERSION, Entry, decode_entry, encode_fact, received_us
 from storage.fact_store import MemoryFactStore, SqliteFactStore
 from stream.marks import is_point
 from stream.processor import Facts, Processor
 from stream.states import OFFSET_BYTES
 
 HISTORY_DAYS = 30
-MODELS = 300
+FOLLOWING_DAYS = 10
+MODELS = 150
 LAST = FIRST + HISTORY_DAYS - 1  # the last Day whose readings have come
 TURN_US = DAYS.start_us(LAST + 2)  # 05:00, when the Day after it ends
 UNTIL_US = TURN_US - 3600 * 1_000_000
@@ -39,20 +40,17 @@ AT_OFFSET = 0
 
 
 class Model(NamedTuple):
-    """A meter point: its state, its facts as (received_us, packed), and the batch that comes next, as an entry of a frame."""
+    """A meter point: its state, its facts as (received_us, packed), and the batches of the Days that come next, as
+    entries of frames."""
 
     meter_point: str
     state: bytes
     facts: list[tuple[int, bytes]]
-    following: bytes
+    following: list[bytes]
 
-    def state_of(self, meter_point: str) -> bytes:
-        """The state of another point with the same history."""
-        return self.state.replace(self.meter_point.encode(), meter_point.encode())
-
-    def batch_of(self, meter_point: str) -> bytes:
-        """The next batch of another point with the same history."""
-        return self.following.replace(self.meter_point.encode(), meter_point.encode())
+    def of(self, meter_point: str, told: bytes) -> bytes:
+        """The state, or one of the facts, of another point with the same history."""
+        return told.replace(self.meter_point.encode(), meter_point.encode())
 
 
 class Models(NamedTuple):
@@ -68,20 +66,20 @@ class Models(NamedTuple):
 def models(owing: int = MODELS // 5, settled: int = MODELS - MODELS // 5, seed: int = 1) -> Models:
     """Go through the Days of so many points, until an hour before the last one ends."""
     facts: list[AnyFact] = []
-    following: dict[str, bytes] = {}
+    following: dict[str, list[bytes]] = {}
     for number in range(owing + settled):
         site, end = Site(number, seed), LAST if number < owing else LAST + 1
         facts += _facts(site.reference(number))
         facts += [batch for day in range(FIRST, end) if (batch := site.batch(day)) is not None]
-        following[site.meter_point] = _sound_batch(site, end)
+        following[site.meter_point] = [_sound_batch(site, day) for day in range(end, end + FOLLOWING_DAYS)]
     dice = random.Random(seed)
     facts += _facts(line for day in range(FIRST, LAST + 1) for _, line in calorific_values(day, dice))
     begins = map(to_datetime, map(DAYS.start_us, range(FIRST, LAST + 2)))
     facts += [Tick(now=at, received_at=at) for at in begins]
     store, states = _gone_through(fact for fact in facts if received_us(fact) < UNTIL_US)
     made = [
-        Model(name, AT_OFFSET.to_bytes(OFFSET_BYTES, "big") + states[name][OFFSET_BYTES:], _rows(store.of_point(name)), batch)
-        for name, batch in following.items()
+        Model(name, AT_OFFSET.to_bytes(OFFSET_BYTES, "big") + states[name][OFFSET_BYTES:], _rows(store.of_point(name)), batches)
+        for name, batches in following.items()
     ]
     values = [(each.ldz, received_us(each), encode_fact(each)) for each in store.calorific_values(LDZS)]
     rules = {name: value for name, value in states.items() if not is_point(name)}
@@ -91,6 +89,12 @@ def models(owing: int = MODELS // 5, settled: int = MODELS - MODELS // 5, seed: 
 def name(number: int) -> str:
     """The name of the point of that number; as long as the models' are, and none of theirs."""
     return f"75{number:08}"
+
+
+def frame(entries: Iterable[bytes], gateway: str) -> bytes:
+    """A frame of facts that are packed."""
+    payload = msgspec.msgpack.encode((None, [*map(msgspec.Raw, entries)]))
+    return msgspec.msgpack.encode((VERSION, gateway, "", payload, b""))
 
 
 def write_fact_store(path: Path, points: Iterable[tuple[str, Model]], values: Sequence[tuple[str, int, bytes]]) -> None:
@@ -103,8 +107,7 @@ def write_fact_store(path: Path, points: Iterable[tuple[str, Model]], values: Se
         own = [each for each in values if each[0] == ldz]
         _insert(db, number, "ldz", ldz, [(at, packed) for _, at, packed in own])
     for number, (meter_point, model) in enumerate(points, len(LDZS)):
-        was, is_now = model.meter_point.encode(), meter_point.encode()
-        _insert(db, number, "point", meter_point, [(at, packed.replace(was, is_now)) for at, packed in model.facts])
+        _insert(db, number, "point", meter_point, [(at, model.of(meter_point, packed)) for at, packed in model.facts])
     db.execute("UPDATE position SET next_offset = ?", (AT_OFFSET + 1,))
     db.execute("COMMIT")
     db.close()

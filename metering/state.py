@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from metering.book import ACTUAL, Belief, Book
+from metering.book import ACTUAL, Belief
 from metering.books import Books
 from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved, Registered
 from metering.gasday import GasDays

@@ -21,7 +21,7 @@ from metering.gasday import GasDays
 from metering.point import Point
 from metering.rules import Rules
 from metering.rules_digest import DIGEST_BYTES, differ_from, digest
-from metering.state import decode_state, encode_state
+from metering.state import Outlook, decode_outlook, decode_state, encode_state, outlook
 
 _HEAD = struct.Struct(f">QqQ{DIGEST_BYTES}s")
 # Meter points have names of at most 64 characters.
@@ -94,14 +94,24 @@ class Marks:
         try:
             point = decode_state(body, self._rules, self._days)
         except ValueError as error:
-            raise Unreadable(f"made by another version of this program ({error})") from error
+            raise _unreadable(error) from error
         if head.digest != self.digest and not self._same_so_far(self.rules_of(head, states), point):
             raise NotOurs(f"made under other rules, {head.digest.hex()}")
         return point
 
-    def follow(self, heads: Iterable[Head]) -> None:
-        """Go on from states with these heads: what is written next was asked for no earlier than they were."""
-        self._rebuilt_us = max(self._rebuilt_us, *(head.rebuilt_us for head in heads), 0)
+    def outlook(self, state: bytes, states: Mapping[str, bytes]) -> Outlook:
+        """What is to come at the point of a state that can be gone on from; NotOurs as `point` raises it."""
+        head, body = split(state)
+        if head.digest != self.digest:
+            return outlook(self.point(state, states))
+        try:
+            return decode_outlook(body, self._rules, self._days)
+        except ValueError as error:
+            raise _unreadable(error) from error
+
+    def follow(self, head: Head) -> None:
+        """Go on from a state with this head: what is written next was asked for no earlier than it was."""
+        self._rebuilt_us = max(self._rebuilt_us, head.rebuilt_us)
 
     def check_replaced(self, others: Iterable[tuple[Head, NotOurs]]) -> None:
         """Raises OtherRules unless it was asked for, since these states were made, to make them anew under these rules."""
@@ -119,3 +129,7 @@ class Marks:
             return False
         since = differ_from(were, self._rules)
         return since is None or max(point.last_day or 0, *point.books, 0) + 1 < since.toordinal()
+
+
+def _unreadable(error: ValueError) -> Unreadable:
+    return Unreadable(f"made by another version of this program ({error})")

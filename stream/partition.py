@@ -35,6 +35,7 @@ FRAMES_WAITING = 1000
 BYTES_WAITING = 1024 * 1024
 FRAMES_TOGETHER = 1000
 FRAME_BYTES_TOGETHER = 256 * 1024
+# Also how much of what is not urgent is done before it is looked again whether frames wait.
 BYTES_TOGETHER = 1024 * 1024  # of outputs; frames that make more are published piece by piece
 WITHOUT_PAUSE_S = 0.01  # then Faust and the other partitions go on for a while
 
@@ -73,7 +74,8 @@ class Partition:
     def __init__(self, number: int, start: int, topics: Topics, sink: Sink, guard: FreezeGuard) -> None:
         self.number = number
         self.position = start  # every frame before it is done: may be committed
-        self.remade = 0  # points made anew, because other rules had made their states
+        self._followed = start  # every frame before it is done, but for what is not urgent
+        self.beside = 0  # slices done while the position stands: of points made anew, and of what is not urgent
         self.halted: str | None = None
         self._expected = start
         self._topics = topics
@@ -130,7 +132,11 @@ class Partition:
             self._processor: Processor = await asyncio.to_thread(opening.run, self.position)
             await self._remake()
             while self.halted is None:
-                await self._do(await self._take())
+                began_s = monotonic()
+                if frames := await self._take():
+                    began_s = monotonic()
+                    await self._do(frames)
+                await self._work_off(2 * monotonic() - began_s)
         except asyncio.CancelledError:
             raise
         except OtherRules as error:
@@ -146,17 +152,17 @@ class Partition:
         for part in self._processor.remake(offset):
             output.add(part, self.number, offset)
             self._states.stage(part.states)
-            self.remade += 1
+            self.beside += 1
             if output.size_bytes >= BYTES_TOGETHER:
                 await self._publish(output)
                 output = Output()
             await self._pause()
         await self._publish(output)
-        if self.remade:
-            log.info("facts[%d]: made %d states anew under these rules", self.number, self.remade)
+        if self.beside:
+            log.info("facts[%d]: made %d states anew under these rules", self.number, self.beside)
 
     async def _take(self) -> list[Frame]:
-        while not self._waiting:
+        while not self._waiting and self._processor.behind is None:
             self._came.clear()
             await self._came.wait()
         frames: list[Frame] = []
@@ -170,15 +176,37 @@ class Partition:
     async def _do(self, frames: list[Frame]) -> None:
         with METRICS.batch_seconds.time():
             done = await self._process(frames)
-        METRICS.frames.labels(self.number).inc(done - self.position)
+        METRICS.frames.labels(self.number).inc(done - self._followed)
         for kind, count in self._processor.told.items():
             METRICS.edge_facts.labels(kind).inc(count)
         self._processor.told.clear()
-        self.position = done
+        self._followed = done
+        self._move()
+
+    def _move(self) -> None:
+        behind = self._processor.behind
+        self.position = self._followed if behind is None else behind
+
+    async def _work_off(self, until_s: float) -> None:
+        """Do what the frame `behind` has left, such as a tick that reaches many points, until an instant: as long as the frames
+        took that were done before it, so that neither waits for all of the other."""
+        while (offset := self._processor.behind) is not None:
+            output = Output()
+            while self._processor.behind == offset and output.size_bytes < BYTES_TOGETHER:
+                part = self._processor.work_off()
+                output.add(part, self.number, offset)
+                self._states.stage(part.states)
+                self.beside += 1
+                if monotonic() >= self._pause_s:
+                    await self._pause()
+            await self._publish(output)
+            self._move()
+            if monotonic() >= until_s:
+                return
 
     async def _process(self, frames: Sequence[Frame]) -> int:
         """Publish what the frames give, piece by piece where it gets much. Returns the offset after the last that is done."""
-        done, output, read = self.position, Output(), self._read(frames)
+        done, output, read = self._followed, Output(), self._read(frames)
         self._processor.keep(read)
         for frame, facts in zip(frames, read, strict=False):
             for part in self._processor.follow(facts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +24,7 @@ from metering.wire import UnknownVersion, encode_frame, received_us
 from storage.fact_store import FactStore, MemoryFactStore
 from stream.embedded import EmbeddedJob, Frame
 from stream.marks import is_point
-from stream.processor import RELAY, WORK_A_SLICE, Processor
+from stream.processor import RELAY, WORK_A_SLICE, Processor, Slice
 from tests.metering.scenarios import Scenario
 
 RULES = Rules()
@@ -49,38 +50,47 @@ class Log:
 
 
 def frames_of(facts: list[AnyFact], dice: random.Random) -> list[Frame]:
-    """Frames of facts received together, in an order that is nearly that of receipt."""
+    """Frames of facts received together, in an order that is nearly that of receipt, with ticks between them."""
     late = sorted(facts, key=lambda fact: received_us(fact) + dice.choice([0, 0, 0, 3 * 86_400_000_000]))
     frames = []
     for received_at, together in groupby(late, key=lambda fact: fact.received_at):
         assert received_at is not None
         frames.append(Frame(received_at, encode_frame(together, "gw")))
+        if dice.random() < 0.1:
+            now = max(frame.timestamp for frame in frames)
+            frames.append(Frame(now, encode_frame([Tick(now=now)], "gw")))
     latest = max(received_us(fact) for fact in facts)
     end = datetime.fromtimestamp(latest // 1_000_000 + 86_400 * 9, UTC)
     return [*frames, Frame(end, encode_frame([Tick(now=end)], "gw"))]
 
 
-def work(log: Log, first: int, ends_after: int | None, together: int = 1) -> int:
-    """Do frames from an offset on, so many kept together; end as a killed process does, after so many steps. The offset
-    that is not done."""
-    processor = Processor(0, log.facts, log.states, RULES)
-    steps = 0
+def parts(processor: Processor, log: Log, first: int, together: int, haste: float) -> Iterator[tuple[int, Slice]]:
+    """What follows from frames from an offset on, so many kept together, each slice with the offset that it rests on. What
+    ticks reach is worked off between the frames, the more the greater the haste, and what is left at the end."""
+    dice = random.Random(first)
     for begin in range(first, len(log.frames), together):
         some = range(begin, min(begin + together, len(log.frames)))
         read = [processor.read(offset, *log.frames[offset]) for offset in some]
         processor.keep(read)
         for offset, facts in zip(some, read, strict=True):
             for part in processor.follow(facts):
-                for change in part.changes:
-                    log.publish(LedgerMessage.of(change, 0, offset))
-                steps += 1
-                if steps == ends_after:
-                    return offset  # outputs sent, states not written
-                log.states |= part.states
-                log.dead += [letter.reason for letter in part.dead]
-            steps += 1
-            if steps == ends_after:
-                return offset + 1
+                yield offset, part
+            while (behind := processor.behind) is not None and dice.random() < haste:
+                yield behind, processor.work_off()
+    while (behind := processor.behind) is not None:
+        yield behind, processor.work_off()
+
+
+def work(log: Log, first: int, ends_after: int | None, together: int = 1, haste: float = 1.0) -> int:
+    """Do `parts`; end as a killed process does, after so many steps. The offset of the first frame that is not done."""
+    processor = Processor(0, log.facts, log.states, RULES)
+    for step, (offset, part) in enumerate(parts(processor, log, first, together, haste)):
+        for change in part.changes:
+            log.publish(LedgerMessage.of(change, 0, offset))
+        if step == ends_after:
+            return offset if processor.behind is None else min(offset, processor.behind)  # outputs sent, states not written
+        log.states |= part.states
+        log.dead += [letter.reason for letter in part.dead]
     return len(log.frames)
 
 
@@ -92,7 +102,8 @@ def test_a_process_may_end_at_any_step(seed: int) -> None:
     log = Log(frames_of(facts, dice))
     committed = 0
     while committed < len(log.frames):
-        done = work(log, committed, dice.choice([None, dice.randint(1, 60)]), dice.choice([1, 2, 7, 100]))
+        ends_after, together = dice.choice([None, dice.randint(0, 60)]), dice.choice([1, 2, 7, 100])
+        done = work(log, committed, ends_after, together, dice.choice([0.0, 0.3, 1.0]))
         committed = done if done == len(log.frames) else max(committed, done - dice.randint(0, 4))
     assert log.dead == []
     as_of_us = to_us(log.frames[-1].timestamp)

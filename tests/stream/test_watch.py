@@ -59,7 +59,7 @@ def test_lag_that_does_not_move_is_a_stall_and_is_said_once(
 
 def test_who_makes_states_anew_moves(watch: Watch, facts: Facts) -> None:
     for instant_s in range(0, 300, 50):
-        facts.partitions[0].remade += 1
+        facts.partitions[0].beside += 1
         assert state_after(watch, instant_s) == "running"
 
 
