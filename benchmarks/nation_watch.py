@@ -129,7 +129,7 @@ class Watch:
                 continue  # it has much to do, or has ended
 
     def _sample(self) -> Sample:
-        worker, store = (_metrics(web) for web in self._webs)
+        worker, store = (metrics(web) for web in self._webs)
         frames, positions = worker["dailyread_stream_frames_total"], worker["dailyread_stream_position"]
         uses = {who: _use(pid) for who, pid in self._pids.items()}
         return Sample(
@@ -161,7 +161,7 @@ def show(watch: Watch, folder: Path) -> None:
     print(f"MiB on disk: {', '.join(f'{name} {size:,.0f}' for name, size in sizes.items())}, of which facts {stores:,.0f}")
 
 
-def _metrics(web: str) -> dict[str, dict[str, float]]:
+def metrics(web: str) -> dict[str, dict[str, float]]:
     """What a page of metrics says, by name and labels."""
     with urllib.request.urlopen(f"http://{web}/metrics", timeout=10) as answer:
         text = answer.read().decode()

@@ -23,6 +23,7 @@ from metering.rules import Rules
 STATE_VERSION = 3
 PRUNE_EVERY_DAYS = 4
 BEGINNING = -1  # nothing was let go of yet
+_DAY = slice(4, 8)  # of a Book's bytes: an array of 16 to 65,535 fields takes three bytes, the mark of a 32-bit integer one
 
 
 class _ReferenceState(msgspec.Struct, array_like=True, frozen=True):
@@ -49,12 +50,6 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     review_due_us: int | None
 
 
-class _DayOf(msgspec.Struct, array_like=True, frozen=True):
-    """The first field of a Book; the others are passed over."""
-
-    day: int
-
-
 class Outlook(NamedTuple):
     """What is to come at a point: when something happens by itself next (`Point.next_due_us`); the LDZs it is registered in."""
 
@@ -65,7 +60,6 @@ class Outlook(NamedTuple):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw]).decode
 _decode_reference = msgspec.msgpack.Decoder(_ReferenceState).decode
-_decode_days = msgspec.msgpack.Decoder(list[_DayOf]).decode
 _decode_books = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
@@ -83,13 +77,18 @@ def prune(point: Point) -> None:
     held = sorted(point.books)
     settled = (min(point.open_days) if point.open_days else held[-1] if held else BEGINNING) - WEEK
     anchor = _fixed_up_to(point, held, settled)
-    floor = _fixed_up_to(point, held, anchor - max(WEEK, point.rules.stuck_days))
+    floor = _fixed_up_to(point, held, anchor - _back_days(point.rules))
     point.floor, point.anchor = floor, BEGINNING if floor == BEGINNING else anchor
     for day in held[: bisect_left(held, floor)]:
         del point.books[day]
         point.packed.pop(day, None)
         point.batches.pop(day, None)
     point.reference.forget_values_before(floor)
+
+
+def _back_days(rules: Rules) -> int:
+    """How many Days before the anchor a rule looks at."""
+    return max(WEEK, rules.stuck_days)
 
 
 def _fixed_up_to(point: Point, held: Sequence[int], last: int) -> int:
@@ -133,13 +132,14 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     """
     point, books = _without_days(data, rules, days)
     try:
-        packed, held = _decode_books(books), _decode_days(books)
+        parts = [*map(bytes, _decode_books(books))]
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a state: {error}") from error
-    for each, part in zip(held, packed, strict=True):
-        point.packed[each.day] = bytes(part)
+    point.packed = {int.from_bytes(part[_DAY]): part for part in parts}
     point.books = point.reference.kept = Books(point.packed)
     point.last_held = max(point.packed, default=BEGINNING)
+    if point.floor is not None and point.floor != BEGINNING:  # as it is when each Day in turn is closed out as actual
+        point.prune_from = point.floor + WEEK + _back_days(rules) + PRUNE_EVERY_DAYS
     return point
 
 

@@ -16,7 +16,7 @@ class Facts:
     """A worker's partitions as the watch sees them."""
 
     def __init__(self) -> None:
-        self.partitions = {0: SimpleNamespace(position=5, remade=0, halted=None)}
+        self.partitions = {0: SimpleNamespace(position=5, beside=0, halted=None)}
         self.behind, self.recovering, self.recovered = 3, 0, True
 
     def lag(self, _: int) -> int:
