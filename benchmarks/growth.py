@@ -157,9 +157,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dailyread-growth-", dir=args.folder) as scratch:
         models_file = Path(scratch) / "models"
         models_file.write_bytes(msgspec.msgpack.encode(models(1, args.models)))
-        print(
-            f"{'points':>10}{'opened in s':>12}{'cpu us a Day':>13}{'ratio':>7}{'by the clock':>13}{'MiB':>7}{'bytes a state':>14}"
-        )
+        heads = ("points", "opened, s", "cpu us a Day", "ratio", "by the clock", "MiB", "a state, B")
+        print("{:>10}{:>11}{:>13}{:>7}{:>13}{:>7}{:>12}".format(*heads))
         first = None
         with KafkaBroker(Path(scratch) / "kafka") as kafka:
             for points in args.sizes:

@@ -16,7 +16,6 @@ of some points with what the rules say, computed anew from all their facts. Exit
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import random
 import shutil
@@ -111,7 +110,7 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         where = place(kafka.bootstrap, args.partitions, folder / "job")
         them = people(args.points, int(args.points * OWING), made, args.partitions)
         began_s = time.monotonic()
-        size = asyncio.run(load(where, them, made))
+        size = load(where, them, made)
         print(f"{args.points:,} points with 30 Days: states of {size / args.points:,.0f} bytes on average, made and loaded in "
               f"{time.monotonic() - began_s:.0f} s", flush=True)  # fmt: skip
         webs = [f"127.0.0.1:{free_port()}" for _ in range(2)]

@@ -4,8 +4,11 @@ changelog topic, the facts in each partition's fact store, and one frame in each
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,20 +78,27 @@ def states(own: People, models: Models) -> Iterator[KeyValue]:
         yield meter_point.encode(), model.of(meter_point, model.state)
 
 
-async def load(where: Place, them: Sequence[People], models: Models) -> int:
-    """Load all partitions; returns the bytes of the states."""
+def load(where: Place, them: Sequence[People], models: Models) -> int:
+    """Load all partitions, each in a process of its own; returns the bytes of the states."""
+    with ProcessPoolExecutor(len(them)) as pool:
+        return sum(pool.map(partial(_load, where), range(len(them)), them, [models] * len(them)))
+
+
+def _load(where: Place, number: int, own: People, models: Models) -> int:
+    return asyncio.run(_load_partition(where, number, own, models))
+
+
+async def _load_partition(where: Place, number: int, own: People, models: Models) -> int:
     sink = await Sink({"bootstrap_servers": list(where.kafka.bootstrap_servers)}).start()
     rests_on = encode_frame([Tick(now=to_datetime(UNTIL_US))], RELAY, to_datetime(UNTIL_US))
-    size = 0
-    for number, own in enumerate(them):
-        await sink.send(where.kafka.topics.facts, number, [(None, rests_on)], UNTIL_US // 1000)
-        write_fact_store(fact_store_path(where.folder, number), [*own.owing, *own.settled], models.values)
-        records: list[KeyValue] = []
-        for record in states(own, models):
-            records.append(record)
-            if len(records) == SENT_TOGETHER:
-                size += await _sent(sink, where.changelog, number, records)
-        size += await _sent(sink, where.changelog, number, records)
+    await sink.send(where.kafka.topics.facts, number, [(None, rests_on)], UNTIL_US // 1000)
+    write_fact_store(fact_store_path(where.folder, number), [*own.owing, *own.settled], models.values)
+    size, records = 0, list[KeyValue]()
+    for record in states(own, models):
+        records.append(record)
+        if len(records) == SENT_TOGETHER:
+            size += await _sent(sink, where.changelog, number, records)
+    size += await _sent(sink, where.changelog, number, records)
     await sink.stop()
     return size
 

@@ -126,7 +126,7 @@ def main() -> int:
     batches = sum(len(each.facts) for each in made.settled) / len(made.settled)
 
     def states(where: Place, them: Sequence[People]) -> int:
-        size = asyncio.run(load(where, them, made))
+        size = load(where, them, made)
         print(f"{args.points:,} states, {size / 2**20:,.0f} MiB", flush=True)
         return PARTITIONS
 
