@@ -163,6 +163,7 @@ class ToyProcessor:
     """The toy rules as a processor of `stream/partition.py`."""
 
     rests_on = 0
+    behind = None
 
     def __init__(self, kind: Kind, facts: Any) -> None:
         self._kind, self._facts = kind, facts

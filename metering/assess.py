@@ -136,7 +136,7 @@ def _known_later(point: Point, day: int) -> bool:
         return True
     if point.last_held <= day + 1:
         return False
-    return any(book.pieces or book.start is not None for later, book in books.items() if later > day)
+    return any(books[later].pieces or books[later].start is not None for later in books if later > day)
 
 
 def _regular_end(point: Point, meter: Meter, readings: PackedReadings, start: Standing) -> Standing | None:

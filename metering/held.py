@@ -4,6 +4,8 @@ stand. Nothing here decides what stands; the engine (`point.py`) and the specifi
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from metering.batch import Batch, Judged, judge_day
 from metering.book import Book
 from metering.gasday import GasDays
@@ -28,7 +30,7 @@ class Held:
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
         self.meter_point, self.rules, self.days = meter_point, rules, days
         self.reference = Reference(meter_point, rules, days)
-        self.books: dict[int, Book] = {}
+        self.books: MutableMapping[int, Book] = {}
         self.last_held = -1  # the latest of them
         self.batches: dict[int, Judged] = {}  # as far as they have been judged
         self.packed: dict[int, bytes] = {}  # the Days' bytes in the state, as they were when last asked for

@@ -58,13 +58,15 @@ class Meter(NamedTuple):
         return self.from_us <= boundary_us and (self.to_us is None or boundary_us <= self.to_us)
 
 
-def in_turn(fitted: Iterable[MeterFitted], removed: Iterable[MeterRemoved], days: GasDays, order: Order) -> tuple[Meter, ...]:
+def in_turn(fitted: Sequence[MeterFitted], removed: Sequence[MeterRemoved], days: GasDays, order: Order) -> tuple[Meter, ...]:
     """The point's meters in the order of their fitting. `order` is that of receipt.
 
     Of one meter and instant the latest received fact counts. A second fitting of the meter that is in place is none; of two
     meters fitted at one instant the first received counts. Of several removals of one meter in its time the latest received
     counts.
     """
+    if len(fitted) == 1 and not removed:  # most points, always
+        return (_meter(0, fitted[0], None, None, days),)
     removals = _in_order(_latest(removed, order), order)
     kept: list[MeterFitted] = []
     for fact in _in_order(_latest(fitted, order), lambda each: (each.at, order(each))):

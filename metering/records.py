@@ -64,8 +64,7 @@ def day_record(point: Held, day: int, book: Book) -> Day:
     litres = book.closed_l if book.closed else point.value_l(day)
     if book.bypass_l and litres is not None:
         litres += book.bypass_l
-    values = reference.values.get((registered.ldz, day))
-    value = values[-1][1] if values else None
+    value = reference.calorific_value(day)
     quantity = None if actual else point.deemed_wh(day)
     if quantity is None and litres is not None and value is not None:
         quantity = quantity_wh(litres, value)

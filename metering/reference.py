@@ -4,12 +4,13 @@ values, by-pass estimates, faults of its equipment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
 
 from metering.batch import Setting
+from metering.book import Book
 from metering.facts import (
     AnyFact,
     BypassUsed,
@@ -32,7 +33,8 @@ ReferenceFact = Registered | MeterFitted | MeterRemoved | BypassUsed | Equipment
 
 
 class Reference:
-    """All of them, and what follows from them alone. `packed` keeps the state's bytes of all but the calorific values."""
+    """All of them, and what follows from them alone. `packed` keeps the state's bytes of all but the calorific values, which
+    the state has with the Days: they are looked for in `kept`."""
 
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
         self.meter_point, self.rules, self.days = meter_point, rules, days
@@ -42,6 +44,7 @@ class Reference:
         self.bypasses: list[BypassUsed] = []
         self.faults: list[EquipmentFault] = []
         self.values: dict[tuple[str, int], list[Value]] = {}  # by LDZ and Day, in the order of receipt
+        self.kept: Mapping[int, Book] = {}
         self.packed: bytes | None = None
         self.registered: int | None = None  # the registration date: the smallest Gas Day that was registered
         self._last_from = NEVER  # the date of the last registration: what holds from then on is looked for once
@@ -94,7 +97,8 @@ class Reference:
             self.steady_from = 0 if last.number == 0 else day + (self.days.start_us(day) < last.from_us)
 
     def _take_value(self, fact: CalorificValue) -> bool:
-        known = self.values.setdefault((fact.ldz, fact.gas_day.toordinal()), [])
+        key = (fact.ldz, fact.gas_day.toordinal())
+        known = self._known_values(key) or self.values.setdefault(key, [])
         if any(mj_per_m3 == fact.mj_per_m3 for _, mj_per_m3 in known):
             return False  # a copy counts at the earliest receipt
         known.append((0 if fact.received_at is None else to_us(fact.received_at), fact.mj_per_m3))
@@ -110,7 +114,13 @@ class Reference:
     def values_of(self, day: int) -> Sequence[Value]:
         """The calorific values of the Day's LDZ, in the order of receipt."""
         registered = self.of(day)
-        return self.values.get((registered.ldz, day), ()) if registered is not None else ()
+        return self._known_values((registered.ldz, day)) or () if registered is not None else ()
+
+    def _known_values(self, key: tuple[str, int]) -> list[Value] | None:
+        known = self.values.get(key)
+        if known is None and (book := self.kept.get(key[1])) is not None and book.values:
+            known = self.values[key] = list(book.values)
+        return known
 
     def of(self, day: int) -> Registered | None:
         """Users, LDZ, Annual Quantity and equipment on a Day."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from metering.book import ACTUAL, Belief, Book
+from metering.book import ACTUAL, Belief
+from metering.books import Books
 from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved, Registered
 from metering.gasday import GasDays
 from metering.held import WEEK
@@ -21,6 +23,7 @@ from metering.rules import Rules
 STATE_VERSION = 3
 PRUNE_EVERY_DAYS = 4
 BEGINNING = -1  # nothing was let go of yet
+_DAY = slice(4, 8)  # of a Book's bytes: an array of 16 to 65,535 fields takes three bytes, the mark of a 32-bit integer one
 
 
 class _ReferenceState(msgspec.Struct, array_like=True, frozen=True):
@@ -47,10 +50,18 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     review_due_us: int | None
 
 
+class Outlook(NamedTuple):
+    """What is to come at a point: when something happens by itself next (`Point.next_due_us`); the LDZs it is registered in."""
+
+    due_us: int | None
+    ldzs: frozenset[str]
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[_Head, _ReferenceState, list[Book]]).decode
 _decode_any = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_decode_parts = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw, list[msgspec.Raw]]).decode
+_decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw]).decode
+_decode_reference = msgspec.msgpack.Decoder(_ReferenceState).decode
+_decode_books = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 def prune(point: Point) -> None:
@@ -67,13 +78,18 @@ def prune(point: Point) -> None:
     held = sorted(point.books)
     settled = (min(point.open_days) if point.open_days else held[-1] if held else BEGINNING) - WEEK
     anchor = _fixed_up_to(point, held, settled)
-    floor = _fixed_up_to(point, held, anchor - max(WEEK, point.rules.stuck_days))
+    floor = _fixed_up_to(point, held, anchor - _back_days(point.rules))
     point.floor, point.anchor = floor, BEGINNING if floor == BEGINNING else anchor
     for day in held[: bisect_left(held, floor)]:
         del point.books[day]
         point.packed.pop(day, None)
         point.batches.pop(day, None)
     point.reference.forget_values_before(floor)
+
+
+def _back_days(rules: Rules) -> int:
+    """How many Days before the anchor a rule looks at."""
+    return max(WEEK, rules.stuck_days)
 
 
 def _fixed_up_to(point: Point, held: Sequence[int], last: int) -> int:
@@ -119,11 +135,40 @@ def version_of(data: bytes) -> int | None:
 
 
 def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
-    """The point of `encode_state`'s bytes. Raises ValueError where they are of another version, or no state."""
+    """The point of `encode_state`'s bytes. Raises ValueError where they are of another version, or no state.
+
+    Its Days are unpacked one by one, when they are first asked for.
+    """
+    point, books = _without_days(data, rules, days)
     try:
-        state, reference, books = _decode(data)
+        parts = [*map(bytes, _decode_books(books))]
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a state: {error}") from error
+    point.packed = {int.from_bytes(part[_DAY]): part for part in parts}
+    point.books = point.reference.kept = Books(point.packed)
+    point.last_held = max(point.packed, default=BEGINNING)
+    if point.floor is not None and point.floor != BEGINNING:  # as it is when each Day in turn is closed out as actual
+        point.prune_from = point.floor + WEEK + _back_days(rules) + PRUNE_EVERY_DAYS
+    return point
+
+
+def outlook(point: Point) -> Outlook:
+    """What is to come at a point."""
+    return Outlook(point.next_due_us(), frozenset(each.ldz for each in point.reference.registrations))
+
+
+def decode_outlook(data: bytes, rules: Rules, days: GasDays) -> Outlook:
+    """What is to come at the point of `encode_state`'s bytes, without looking at its Days. Raises as `decode_state` does."""
+    return outlook(_without_days(data, rules, days)[0])
+
+
+def _without_days(data: bytes, rules: Rules, days: GasDays) -> tuple[Point, msgspec.Raw]:
+    """The point of a state but for its Days, and their bytes."""
+    try:
+        state, packed, books = _decode_parts(data)
         if state.v != STATE_VERSION:
             raise ValueError(f"state version {state.v}; this program knows version {STATE_VERSION}")
+        reference = _decode_reference(packed)
     except msgspec.MsgspecError as error:
         raise ValueError(f"not a state: {error}") from error
     point = Point(state.meter_point, rules, days)
@@ -134,13 +179,7 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     held = point.reference
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
+    held.packed = bytes(packed)
     held.follow_registrations()
     held.follow_meters()
-    _, packed_reference, parts = _decode_parts(data)
-    held.packed = bytes(packed_reference)
-    for book, part in zip(books, parts, strict=True):
-        point.books[book.day], point.packed[book.day] = book, bytes(part)
-        if book.values and (registered := held.of(book.day)) is not None:
-            held.values[registered.ldz, book.day] = list(book.values)
-    point.last_held = max(point.books, default=BEGINNING)
-    return point
+    return point, books

@@ -19,6 +19,8 @@ from metering.gasday import to_datetime, to_us
 from metering.wire import Entry, PackedReadings, decode_fact, encode_fact
 from storage.sqlite import open_database, read_database
 
+IDS_KEPT = 20_000  # numbers of subjects in memory; asking for one takes some microseconds
+
 _Subject = tuple[str, str]  # ("point", meter point) or ("ldz", LDZ)
 _Row = tuple[int, int, int, bytes]  # offset, number in the frame, received_at (µs), packed fact
 
@@ -153,6 +155,8 @@ class SqliteFactStore:
             keyed = [(self._id(subject, new), *row) for subject, row in rows]
             self._db.executemany("INSERT INTO fact VALUES (?, ?, ?, ?, ?)", keyed)
             self._db.execute("UPDATE position SET next_offset = ?", (next_offset,))
+        if len(self._ids) > IDS_KEPT:
+            self._ids.clear()
         self._ids |= new
 
     def leave_out(self, offset: int, facts: Sequence[Entry]) -> None:
@@ -185,8 +189,9 @@ class SqliteFactStore:
         # Numbers given within a transaction are remembered only once it is committed.
         known = self._ids.get(subject) or new.get(subject)
         if known is None:
-            self._db.execute("INSERT OR IGNORE INTO subject (kind, name) VALUES (?, ?)", subject)
             row = self._db.execute("SELECT id FROM subject WHERE kind = ? AND name = ?", subject).fetchone()
+            if row is None:
+                row = self._db.execute("INSERT INTO subject (kind, name) VALUES (?, ?) RETURNING id", subject).fetchone()
             known = new[subject] = int(row[0])
         return known
 

@@ -26,6 +26,7 @@ from stream.states import POSITION_KEY, offset_of
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "rocksdict": "0.3.29"}
 
+ROCKSDB = {"block_cache_size": 32 * 1024**2, "write_buffer_size": 8 * 1024**2}  # of each partition
 FULL_S = 0.01  # how soon to look again whether a partition that had enough wants more
 
 Starts = Mapping[int, int]  # partition -> offset of the first frame that is not done
@@ -223,7 +224,7 @@ class StateTable(faust.Table):  # type: ignore[misc]
             value_type=bytes,
             value_serializer="raw",
             driver="rocksdict",
-            options={"block_cache_size": 32 * 1024**2, "write_buffer_size": 8 * 1024**2},
+            options=dict(ROCKSDB),  # Faust takes out of it what it knows
         )
 
 

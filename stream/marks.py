@@ -24,7 +24,7 @@ from metering.gasday import GasDays
 from metering.point import Point
 from metering.rules import Rules
 from metering.rules_digest import DIGEST_BYTES, differ_from, digest
-from metering.state import STATE_VERSION, decode_state, encode_state, version_of
+from metering.state import STATE_VERSION, Outlook, decode_outlook, decode_state, encode_state, outlook, version_of
 
 _HEAD = struct.Struct(f">QqQ{DIGEST_BYTES}s")
 # Meter points have names of at most 64 characters.
@@ -114,9 +114,19 @@ class Marks:
             raise NotOurs(f"made under other rules, {head.digest.hex()}")
         return point
 
-    def follow(self, heads: Iterable[Head]) -> None:
-        """Go on from states with these heads: what is written next was asked for no earlier than they were."""
-        self._rebuilt_us = max(self._rebuilt_us, *(head.rebuilt_us for head in heads), 0)
+    def outlook(self, state: bytes, states: Mapping[str, bytes]) -> Outlook:
+        """What is to come at the point of a state that can be gone on from; NotOurs as `point` raises it."""
+        head, body = split(state)
+        if head.digest != self.digest:
+            return outlook(self.point(state, states))
+        try:
+            return decode_outlook(body, self._rules, self._days)
+        except ValueError as error:
+            raise self._unreadable(head, body, error) from error
+
+    def follow(self, head: Head) -> None:
+        """Go on from a state with this head: what is written next was asked for no earlier than it was."""
+        self._rebuilt_us = max(self._rebuilt_us, head.rebuilt_us)
 
     def check_replaced(self, others: Iterable[tuple[Head, NotOurs]]) -> None:
         """Raises OtherRules, or LaterStates, unless it was asked for, since these states were made, to make them anew under

@@ -50,6 +50,13 @@ class Processor(Protocol):
     def follow(self, frame: Any) -> Iterator[Slice]:
         """What follows from a frame that is kept."""
 
+    @property
+    def behind(self) -> int | None:
+        """The offset of the first frame of which something is left to do that is not urgent; None where nothing is."""
+
+    def work_off(self) -> Slice:
+        """A slice of what is left to do of the frame `behind`."""
+
     def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
         """Only keep the facts of a frame whose consequences are known."""
 

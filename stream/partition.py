@@ -77,7 +77,8 @@ class Partition:
     def __init__(self, number: int, start: int, topics: Topics, sink: Sink, guard: FreezeGuard) -> None:
         self.number = number
         self.position = start  # every frame before it is done: may be committed
-        self.remade = 0  # points made anew, because other rules had made their states
+        self._followed = start  # every frame before it is done, but for what is not urgent
+        self.beside = 0  # slices done while the position stands: of points made anew, and of what is not urgent
         self.halted: str | None = None
         self.letters = Letters(f"facts[{number}]")
         self._expected = start
@@ -151,21 +152,25 @@ class Partition:
         self._processor: Processor = await asyncio.to_thread(opening.run, self.position)
         await self._remake()
         while self.halted is None:
-            await self._process(await self._take())
+            frames, began_s = await self._take(), monotonic()
+            await self._process(frames)
+            await self._work_off(2 * monotonic() - began_s)
+            self._filled.set()
+            self._count()
 
     async def _remake(self) -> None:
         """Publish what is different under these rules. It rests on the last frame that any state rests on, or that is done:
         no record of the ledger rests on a later one."""
         offset = max(self.position, self._processor.rests_on) - 1
         for part in self._processor.remake(offset):
-            self.remade += 1
-            self._put(part, offset)
-            await self._pause()
-        if self.remade:
-            log.info("facts[%d]: made %d states anew under these rules", self.number, self.remade)
+            self.beside += 1
+            await self._put(part, offset)
+        self._filled.set()
+        if self.beside:
+            log.info("facts[%d]: made %d states anew under these rules", self.number, self.beside)
 
     async def _take(self) -> list[Frame]:
-        while not self._waiting:
+        while not self._waiting and self._processor.behind is None:
             self._came.clear()
             await self._came.wait()
         frames: list[Frame] = []
@@ -182,20 +187,39 @@ class Partition:
         await asyncio.get_running_loop().run_in_executor(self._disk, self._processor.keep, read)
         for frame, facts in zip(frames, read, strict=False):
             for part in self._processor.follow(facts):
-                self._put(part, frame.offset)
-                if self._output.size_bytes >= BYTES_TOGETHER or monotonic() >= self._pause_s:
-                    await self._pause()
-            self._output.done = frame.offset + 1
-        self._filled.set()
-        for kind, count in self._processor.told.items():
-            METRICS.edge_facts.labels(kind).inc(count)
-        self._processor.told.clear()
-        METRICS.close_outs.labels(self.number).inc(self._processor.closed_out)
-        self._processor.closed_out = 0
+                await self._put(part, frame.offset)
+            self._followed = frame.offset + 1
+            self._note_done()
 
-    def _put(self, part: Slice, offset: int) -> None:
+    async def _work_off(self, until_s: float) -> None:
+        """Do some of what the frame `behind` has left, such as a tick that reaches many points, until an instant: as long as
+        the frames took that were done before it, so that neither waits for all of the other."""
+        while (offset := self._processor.behind) is not None:
+            self.beside += 1
+            await self._put(self._processor.work_off(), offset)
+            self._note_done()
+            if monotonic() >= until_s:
+                return
+
+    async def _put(self, part: Slice, offset: int) -> None:
+        """Put what follows from a frame where it is published; where it is time, let others go on."""
         self._output.add(part, self.number, offset)
         self._states.stage(part.states)
+        if self._output.size_bytes >= BYTES_TOGETHER or monotonic() >= self._pause_s:
+            await self._pause()
+
+    def _note_done(self) -> None:
+        """All that follows from the frames so far is in the output, but for what is not urgent."""
+        behind = self._processor.behind
+        self._output.done = self._followed if behind is None else behind
+
+    def _count(self) -> None:
+        processor = self._processor
+        for kind, count in processor.told.items():
+            METRICS.edge_facts.labels(kind).inc(count)
+        processor.told.clear()
+        METRICS.close_outs.labels(self.number).inc(processor.closed_out)
+        processor.closed_out = 0
 
     def _read(self, frames: Sequence[Frame]) -> list[Any]:
         """The facts of the frames; halts before one that cannot be read."""

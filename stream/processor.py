@@ -7,8 +7,7 @@ explains. A state's value is its head (`marks.py`) and the engine's bytes (`mete
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -31,7 +30,7 @@ from metering.messages import DeadLetter
 from metering.point import Point
 from metering.replay import Ledger, difference, latest_us, point_ledger, rebuilt
 from metering.rules import Rules
-from metering.state import prune
+from metering.state import outlook, prune
 from metering.wire import (
     NOT_A_FACT,
     Entry,
@@ -45,10 +44,11 @@ from metering.wire import (
 )
 from storage.fact_store import FactStore
 from stream.marks import Head, Marks, NotOurs, Unreadable, is_point, split
+from stream.outlooks import Outlooks
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
 REDRIVE = "redrive"  # that of who puts dead letters back: alone its frames may say where a fact stood before
-POINTS_CACHED = 20_000
+POINTS_CACHED = 2_000  # of a partition, some 30 KiB each; unpacking one that is not takes a third of what its Day takes
 # Facts, or points that a tick reaches: some tens of milliseconds. Who calls has heartbeats to send between slices.
 WORK_A_SLICE = 64
 OF_THE_EDGE = (Alarm, GivenUp, IntervalSet, PollFailed)
@@ -72,8 +72,21 @@ class Facts(NamedTuple):
     stood_at: Sequence[int] = ()
 
 
+class _Due(NamedTuple):
+    """A tick that is not worked off: its frame, how late it says it is, and the points that are still to be looked at."""
+
+    offset: int
+    now_us: int
+    points: Iterator[str]
+
+
 class Processor:
     """The rules on one facts partition. Not for several threads at once.
+
+    A tick can reach every point, and what it makes happen is not urgent. So `follow` only takes note of it, and `work_off` does
+    it in slices, whenever the caller has time, also between later frames. A point that such a frame reaches is first brought
+    to where the tick would have brought it, so nothing but the time of day depends on it. Until it is done, the tick's frame
+    is not: `behind` is its offset.
 
     `partitions` is how many the topic has: a fact that does not belong on this one is a dead letter. None: all facts come
     this way, as they do without Kafka. States that were made under other rules are made anew by `remake`, before the first
@@ -91,9 +104,8 @@ class Processor:
         self.rules, self.days = rules, rules.calendar()
         self._facts, self._states = facts, states
         self._points: OrderedDict[str, tuple[int, Point]] = OrderedDict()
-        self._due: list[tuple[int, str]] = []
-        self._due_of: dict[str, int] = {}
-        self._of_ldz: defaultdict[str, set[str]] = defaultdict(set)
+        self._outlooks = Outlooks()
+        self._due: deque[_Due] = deque()
         self._marks = Marks(rules, self.days, rebuilt_us)
         self._said_rules = False
         self.rests_on = 0
@@ -118,10 +130,12 @@ class Processor:
             yield part
 
     def process(self, offset: int, timestamp: datetime, value: bytes) -> Iterator[Slice]:
-        """What follows from one frame: `read`, `keep` and `follow` in one."""
+        """What follows from one frame: `read`, `keep`, `follow` and `work_off` in one."""
         frame = self.read(offset, timestamp, value)
         self.keep([frame])
         yield from self.follow(frame)
+        while self.behind is not None:
+            yield self.work_off()
 
     def keep(self, frames: Sequence[Facts]) -> None:
         """Keep the facts of frames in the fact store, before anything follows from them."""
@@ -157,11 +171,39 @@ class Processor:
                 if isinstance(content, OF_THE_EDGE):
                     self.told[str(content.__struct_config__.tag)] += 1
         for ldz, entry in values:
-            for meter_point in self._of_ldz[ldz]:
+            for meter_point in self._outlooks.registered_in(ldz):
                 own[meter_point].append(entry)
         yield from self._apply(offset, own)
         if late_us is not None:
-            yield from self._advance(offset, late_us)
+            self._note_tick(offset, late_us)
+
+    @property
+    def behind(self) -> int | None:
+        """The offset of the first frame of which something is left to do; None where nothing is."""
+        return self._due[0].offset if self._due else None
+
+    def work_off(self) -> Slice:
+        """A slice of what the frame `behind` makes happen. It rests on that frame."""
+        offset, now_us, points = self._due[0]
+        part = self._advance(offset, now_us, points)
+        if len(part.states) < WORK_A_SLICE:
+            self._due.popleft()
+            self._reach()
+        return part
+
+    def _note_tick(self, offset: int, now_us: int) -> None:
+        self._due.append(_Due(offset, now_us, iter(())))
+        if len(self._due) == 1:
+            self._reach()
+
+    def _reach(self) -> None:
+        """Find the points that the first tick reaches; ticks that reach none are done."""
+        while self._due:
+            offset, now_us, _ = self._due[0]
+            if found := self._outlooks.due_by(now_us):
+                self._due[0] = _Due(offset, now_us, iter(found))
+                return
+            self._due.popleft()
 
     def remember(self, offset: int, timestamp: datetime, value: bytes) -> None:
         """Keep the facts of an earlier frame, which the points have had, where the fact store lacks them."""
@@ -219,10 +261,13 @@ class Processor:
             try:
                 if stands_at < 0:
                     raise NeedsHistory
-                changes = _applied(point, news[meter_point])
+                changes = self._brought_along(meter_point, point, news[meter_point]) if self._due else []
+                changes += _applied(point, news[meter_point])
                 work += len(news[meter_point])
             except NeedsHistory:
                 point, changes = self._rebuild(meter_point, offset)
+                if self._due:
+                    changes += point.advance(self._due[-1].now_us)
                 work = WORK_A_SLICE
             self._count_closed(open_days, point)
             self._keep(meter_point, offset, point, changes, part)
@@ -232,14 +277,12 @@ class Processor:
         if part.states:
             yield part
 
-    def _advance(self, offset: int, now_us: int) -> Iterator[Slice]:
-        """Work off what is due by an instant: Days that begin, and Exit Close-Outs."""
+    def _advance(self, offset: int, now_us: int, reached: Iterable[str]) -> Slice:
+        """Let what is due by an instant happen at these points: Days that begin, and Exit Close-Outs."""
         part = Slice([], {}, [])
-        while self._due and self._due[0][0] <= now_us:
-            due_us, meter_point = heapq.heappop(self._due)
-            if self._due_of.get(meter_point) != due_us:
-                continue
-            del self._due_of[meter_point]
+        for meter_point in reached:
+            if self._outlooks.due_us(meter_point) > now_us:
+                continue  # a frame of its own has brought it that far
             stands_at, point = self._load(meter_point)
             if stands_at < offset:
                 open_days = point.open_days[:]
@@ -251,10 +294,8 @@ class Processor:
                 self._count_closed(open_days, point)
                 self._keep(meter_point, offset, point, changes, part)
             if len(part.states) >= WORK_A_SLICE:
-                yield part
-                part = Slice([], {}, [])
-        if part.states:
-            yield part
+                break
+        return part
 
     def _count_closed(self, were_open: Sequence[int], point: Point) -> None:
         if were_open and were_open[0] not in point.open_days:  # they are in the order of their close-outs
@@ -262,21 +303,18 @@ class Processor:
 
     def _take_up(self) -> dict[str, NotOurs]:
         """Index the points whose states can be gone on from; why the others cannot. OtherRules where these are to stay."""
-        ours: list[Head] = []
         others: dict[str, tuple[Head, NotOurs]] = {}
-        for meter_point in filter(is_point, self._states):
-            state = self._states[meter_point]
+        for meter_point, state in self._states.items():
+            if not is_point(meter_point):
+                continue
             head = split(state)[0]
             self.rests_on = max(self.rests_on, head.offset + 1)
             try:
-                point = self._marks.point(state, self._states)
+                self._outlooks.note(meter_point, self._marks.outlook(state, self._states))
             except NotOurs as why:
                 others[meter_point] = head, why
             else:
-                ours.append(head)
-                self._cache(meter_point, (head.offset, point))
-                self._index(meter_point, point)
-        self._marks.follow(ours)
+                self._marks.follow(head)
         self._marks.check_replaced(others.values())
         return {meter_point: why for meter_point, (_, why) in others.items()}
 
@@ -326,20 +364,19 @@ class Processor:
     def _keep(self, meter_point: str, offset: int, point: Point, changes: Iterable[Change], part: Slice) -> None:
         prune(point)
         self._cache(meter_point, (offset, point))
-        self._index(meter_point, point)
+        self._outlooks.note(meter_point, outlook(point))
         part.changes.extend(changes)
         if not self._said_rules:
             part.states.update(self._marks.rules())
             self._said_rules = True
         part.states[meter_point] = self._marks.state(offset, point)
 
-    def _index(self, meter_point: str, point: Point) -> None:
-        due_us = point.next_due_us()
-        if due_us is not None and self._due_of.get(meter_point) != due_us:
-            self._due_of[meter_point] = due_us
-            heapq.heappush(self._due, (due_us, meter_point))
-        for registered in point.reference.registrations:
-            self._of_ldz[registered.ldz].add(meter_point)
+    def _brought_along(self, meter_point: str, point: Point, news: Sequence[Entry]) -> list[Change]:
+        """What the ticks before these facts make happen at the point, where the facts' own receipt does not."""
+        now_us = self._due[-1].now_us
+        if self._outlooks.due_us(meter_point) > now_us or all(to_us(each.received_at) >= now_us for each in news):
+            return []
+        return point.advance(now_us)
 
     def _letter(self, offset: int, number: int | None, reason: str, payload: bytes) -> DeadLetter:
         return DeadLetter(

@@ -8,7 +8,7 @@ partition and wrote once more when it woke changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -25,6 +25,13 @@ def offset_of(state: bytes) -> int:
     if len(state) < OFFSET_BYTES:
         raise ValueError(f"a state of {len(state)} bytes, which is too short to begin with an offset")
     return int.from_bytes(state[:OFFSET_BYTES], "big")
+
+
+class _Items(ItemsView[str, bytes]):
+    _mapping: States
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        return self._mapping._each()
 
 
 class States(Mapping[str, bytes]):
@@ -51,8 +58,18 @@ class States(Mapping[str, bytes]):
         return bytes(state)
 
     def __iter__(self) -> Iterator[str]:
-        written = {key.decode() for key in self._database().keys() if key != POSITION_KEY}  # noqa: SIM118
-        yield from sorted(written | self._staged.keys() | self._writing.keys())
+        return (meter_point for meter_point, _ in self.items())
+
+    def items(self) -> ItemsView[str, bytes]:
+        """All of them, one after the other as they stand on disk: there may be a million."""
+        return _Items(self)
+
+    def _each(self) -> Iterator[tuple[str, bytes]]:
+        newer = self._writing | self._staged
+        yield from newer.items()
+        for key, state in self._database().items():
+            if key != POSITION_KEY and (meter_point := key.decode()) not in newer:
+                yield meter_point, state
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -188,7 +188,7 @@ class Watch:
             METRICS.position.labels(number).set(partition.position)
             METRICS.lag_frames.labels(number).set(lag)
             waits = lag if partition.halted is None else 0
-            stalled = seen[_name(number)] = self._is_stalled(_name(number), partition.position + partition.remade, waits, now_s)
+            stalled = seen[_name(number)] = self._is_stalled(_name(number), partition.position + partition.beside, waits, now_s)
             METRICS.stalled.labels(number).set(stalled)
         METRICS.recovery_lag.set(remaining)
         METRICS.unacknowledged_seconds.set(self._sink.unacknowledged_s)

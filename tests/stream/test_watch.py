@@ -17,7 +17,7 @@ class Facts:
     """A worker's partitions as the watch sees them."""
 
     def __init__(self) -> None:
-        self.partitions = {0: SimpleNamespace(position=5, remade=0, halted=None, letters=Letters("facts[0]"))}
+        self.partitions = {0: SimpleNamespace(position=5, beside=0, halted=None, letters=Letters("facts[0]"))}
         self.behind, self.recovering, self.recovered = 3, 0, True
 
     def lag(self, _: int) -> int:
@@ -60,7 +60,7 @@ def test_lag_that_does_not_move_is_a_stall_and_is_said_once(
 
 def test_who_makes_states_anew_moves(watch: Watch, facts: Facts) -> None:
     for instant_s in range(0, 300, 50):
-        facts.partitions[0].remade += 1
+        facts.partitions[0].beside += 1
         assert state_after(watch, instant_s) == "running"
 
 

@@ -1,0 +1,176 @@
+"""What a meter-Day costs a partition that has few points, and one that has many.
+
+    python -m benchmarks.growth [--sizes 1000 20000] [--days 5000] [--folder FOLDER]
+    python -m benchmarks.growth --sizes 1000 100000 1000000 --days 20000       # the whole: 8 GB in --folder
+
+Each partition has so many points with 30 Days of state in RocksDB and 30 Days of facts in its fact store (`population.py`), and
+is worked on in a process of its own. To it come frames of 64 points' Days, of points at random; where there are fewer points
+than `--days`, Day after Day of the same. It is `stream/partition.py` with its processor and its states, and a broker behind
+them; only Faust's fetcher is left out. Printed: how long opening takes; microseconds of processor time and by the clock that a
+meter-Day takes, and the first as a multiple of the first size's; memory; bytes on disk of a point's state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from faust.stores.rocksdb import RocksDBOptions
+from rocksdict import WriteBatch
+
+from benchmarks.nation_load import Place, place
+from benchmarks.population import MODELS, RULES, TURN_US, Models, frame, models, name, write_fact_store
+from metering.gasday import to_datetime
+from storage.fact_store import SqliteFactStore, fact_store_path
+from stream.faults import FreezeGuard
+from stream.faust_patches import ROCKSDB
+from stream.opening import Opened, Opening
+from stream.partition import Frame, Partition
+from stream.processor import Processor
+from stream.settings import Topics, WorkerSettings
+from stream.sink import Sink
+from stream.states import States
+from stream.worker import CYCLES_EVERY
+from tests.integration.services import KafkaBroker
+
+A_FRAME = 64
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What one size took."""
+
+    points: int
+    open_s: float
+    cpu_us: float
+    wall_us: float
+    resident_mib: float
+    state_bytes: float
+
+
+def frames(points: int, days: int, made: Models) -> Iterator[Frame]:
+    """The frames, Day after Day where there are fewer points than meter-Days."""
+    numbers = [*range(points)]
+    random.Random(3).shuffle(numbers)
+    offset = 1
+    for day in range(-(-days // points)):
+        at = to_datetime(TURN_US + day * 86_400_000_000 + 600_000_000)
+        for first in range(0, min(points, days), A_FRAME):
+            some = [(name(n), made.settled[n % len(made.settled)]) for n in numbers[first : first + A_FRAME]]
+            yield Frame(offset, at, frame([model.of(who, model.following[day]) for who, model in some], "gateway"))
+            offset += 1
+
+
+def database(folder: Path) -> Any:
+    """RocksDB as the worker has it."""
+    return RocksDBOptions(**ROCKSDB, use_rocksdict=True).open(folder / "states.rocksdb")
+
+
+def prepare(folder: Path, points: int, made: Models) -> float:
+    """States and fact store of so many points; bytes on disk of a state."""
+    own = [(name(n), made.settled[n % len(made.settled)]) for n in range(points)]
+    write_fact_store(fact_store_path(folder, 0), own, made.values)
+    db = database(folder)
+    for key, value in made.rules.items():
+        db.put(key.encode(), value)
+    for first in range(0, points, 1000):
+        batch = WriteBatch(raw_mode=True)
+        for meter_point, model in own[first : first + 1000]:
+            batch.put(meter_point.encode(), model.of(meter_point, model.state))
+        db.write(batch)
+    db.close()
+    return sum(each.stat().st_size for each in (folder / "states.rocksdb").glob("*.sst")) / points
+
+
+async def work(where: Place, points: int, days: int, made: Models, state_bytes: float) -> Said:
+    """Open the partition, and work on all frames."""
+    topics = where.kafka.topics
+    settings = WorkerSettings(
+        kafka={"bootstrap_servers": list(where.kafka.bootstrap_servers)}, partitions=1, group=where.group, instance="1",
+        topics=Topics(topics.facts, topics.broadcast, topics.ledger, topics.dead_letter), state_dir=where.folder,
+    )  # fmt: skip
+    sink, db = await Sink(settings.aiokafka).start(), database(where.folder)
+    states = States(lambda: db, where.changelog, 0, sink)
+    coming = [*frames(points, days, made)]
+    del made
+    gc.collect()
+    gc.freeze()
+    processors: list[Processor] = []
+
+    def make() -> Opened:
+        store = SqliteFactStore(fact_store_path(where.folder, 0))
+        processors.append(Processor(0, store, states, RULES, settings.topics.facts, 1))
+        return Opened(processors[0], store)
+
+    partition, began_s = Partition(0, 1, settings.topics, sink, FreezeGuard(1e9)), time.perf_counter()
+    partition.open(states, Opening(settings.kafka, settings.topics.facts, 0, make))
+    while not processors:
+        await asyncio.sleep(0.01)
+    open_s, began_s, began_cpu_s = time.perf_counter() - began_s, time.perf_counter(), time.process_time()
+    for first in range(0, len(coming), 20):
+        while not partition.wants:
+            await asyncio.sleep(0.002)
+        partition.accept(coming[first : first + 20])
+    while partition.position <= coming[-1].offset:
+        await asyncio.sleep(0.002)
+    cpu_s, wall_s = time.process_time() - began_cpu_s, time.perf_counter() - began_s
+    done = max(1, -(-days // points)) * min(points, days)
+    return Said(points, open_s, cpu_s / done * 1e6, wall_s / done * 1e6, resident_mib(), state_bytes)
+
+
+def resident_mib() -> float:
+    """Of this process, without the files that it has mapped."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def one(points: int, days: int, models_file: Path, folder: Path, bootstrap: str) -> Said:
+    """One size, in this process."""
+    made = msgspec.msgpack.decode(models_file.read_bytes(), type=Models)
+    gc.set_threshold(*CYCLES_EVERY)
+    where = place(bootstrap, 1, folder)
+    return asyncio.run(work(where, points, days, made, prepare(folder, points, made)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 20_000])
+    parser.add_argument("--days", type=int, default=5000, help="meter-Days that are worked on")
+    parser.add_argument("--models", type=int, default=MODELS)
+    parser.add_argument("--folder", type=Path, help="for all data; default: a temporary one; removed at the end")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one is not None:
+        models_file, folder, bootstrap = args.one
+        said = one(args.sizes[0], args.days, Path(models_file), Path(folder), bootstrap)
+        print(msgspec.json.encode(said).decode(), flush=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="dailyread-growth-", dir=args.folder) as scratch:
+        models_file = Path(scratch) / "models"
+        models_file.write_bytes(msgspec.msgpack.encode(models(1, args.models)))
+        heads = ("points", "opened, s", "cpu us a Day", "ratio", "by the clock", "MiB", "a state, B")
+        print("{:>10}{:>11}{:>13}{:>7}{:>13}{:>7}{:>12}".format(*heads))
+        first = None
+        with KafkaBroker(Path(scratch) / "kafka") as kafka:
+            for points in args.sizes:
+                with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                    options = ["--sizes", str(points), "--days", str(args.days), "--one", models_file, folder, kafka.bootstrap]
+                    command = [sys.executable, "-m", "benchmarks.growth", *map(str, options)]
+                    output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+                said = msgspec.json.decode(output.splitlines()[-1], type=Said)
+                first = first or said
+                print(f"{said.points:10,}{said.open_s:11.1f}{said.cpu_us:13.0f}{said.cpu_us / first.cpu_us:7.2f}"
+                      f"{said.wall_us:13.0f}{said.resident_mib:7.0f}{said.state_bytes:12.0f}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
