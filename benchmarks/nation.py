@@ -1,6 +1,6 @@
 """A nation's morning on one machine: Kafka -> rules -> ledger -> InfluxDB, all of it here, at the pace of the day.
 
-    python -m benchmarks.nation [--points 66660] [--seconds 60] [--a-frame 64] [--partitions 4]
+    python -m benchmarks.nation [--points 66660] [--seconds 60] [--workers 2] [--partitions 4] [--a-frame 64]
     python -m benchmarks.nation --points 666600 --seconds 600       # the whole: some 6 GB in --folder
 
 24 million meter points' Days between 05:00 and 11:00 are 1,111 a second. Each point has 30 Days of state, and sends one Day's
@@ -8,7 +8,7 @@ hourly readings; in the first fifth of the time it is still before 05:00, and th
 05:00: a tick says so, a Day begins at every point and another one is closed out, and the Days that have ended come. The frames
 are sent when they are due, whatever becomes of them.
 
-Starts a broker, an InfluxDB, `dailyread stream` and `dailyread store` of its own. Virtual time goes as fast as the clock. Says
+Starts a broker, an InfluxDB, workers and a `dailyread store` of its own. Virtual time goes as fast as the clock. Says
 how long frames waited for their records, how long InfluxDB was behind, what the processes took; and compares what InfluxDB has
 of some points with what the rules say, computed anew from all their facts. Exit code 1 where that differs.
 """
@@ -23,11 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from benchmarks.nation_load import People, Place, config_toml, load, people, place
+from benchmarks.nation_load import People, Place, config_toml, load, people, place, worker_folder
 from benchmarks.nation_watch import Watch, show
-from benchmarks.population import MODELS, RULES, TURN_US, Model, Models, frame, models
+from benchmarks.population import MODELS, RULES, TURN_US, UNTIL_US, Model, Models, frame, models
 from dailyread import kafka as clients
 from metering.facts import AnyFact, Tick
 from metering.gasday import GasDays, to_datetime
@@ -56,6 +58,13 @@ def batches(them: Sequence[People], a_frame: int) -> Iterator[tuple[int, list[tu
                     yield number, some
 
 
+def tick(where: Place, at_us: int) -> None:
+    """Say how late it is."""
+    value = encode_frame([Tick(now=to_datetime(at_us))], RELAY)
+    with closing(clients.producer(where.kafka)) as producer:
+        producer.send(where.kafka.topics.broadcast, value, partition=0, timestamp_ms=at_us // 1000).get(60)
+
+
 def feed(where: Place, them: Sequence[People], seconds: float, a_frame: int, watch: Watch) -> Sent:
     """Send all frames and ticks when they are due."""
     producer, topics, sent = clients.producer(where.kafka), where.kafka.topics, Sent()
@@ -69,8 +78,8 @@ def feed(where: Place, them: Sequence[People], seconds: float, a_frame: int, wat
         time.sleep(max(0.0, began_s + due_s - time.monotonic()))
         if due_s >= first_tick_s + ticks * TICK_S:
             at = to_datetime(from_us + int((first_tick_s + ticks * TICK_S) * 1e6))
-            tick = encode_frame([Tick(now=at)], RELAY)
-            producer.send(topics.broadcast, tick, partition=0, timestamp_ms=int(at.timestamp() * 1000))
+            told = encode_frame([Tick(now=at)], RELAY)
+            producer.send(topics.broadcast, told, partition=0, timestamp_ms=int(at.timestamp() * 1000))
             ticks += 1
         at_ms = (from_us + int(due_s * 1e6)) // 1000
         value = frame([model.of(meter_point, model.following[0]) for meter_point, model in some], f"gateway-{number}")
@@ -103,6 +112,12 @@ def differing(them: Sequence[People], values: list[AnyFact], sent: Sent, influx:
     return found
 
 
+def _worker(where: Place, number: int, web: str, influx: InfluxServer, env: dict[str, str]) -> Proc:
+    config = where.folder.parent / f"stream-{number}.toml"
+    config.write_text(config_toml(where, web, influx.env, number, worker_folder(where, number)))
+    return Proc("stream", "--config", config, log=config.with_suffix(".log"), env=env)
+
+
 def run(args: argparse.Namespace, folder: Path) -> int:
     """All of it; the exit code."""
     made: Models = models(args.models // 5, args.models - args.models // 5)
@@ -113,17 +128,15 @@ def run(args: argparse.Namespace, folder: Path) -> int:
         size = load(where, them, made)
         print(f"{args.points:,} points with 30 Days: states of {size / args.points:,.0f} bytes on average, made and loaded in "
               f"{time.monotonic() - began_s:.0f} s", flush=True)  # fmt: skip
-        webs = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-        config = folder / "stream.toml"
-        config.write_text(config_toml(where, webs[0], influx.env))
         env = os.environ | {"DAILYREAD_INFLUX__TOKEN": influx.token}
-        worker = Proc("stream", "--config", config, log=folder / "stream.log", env=env)
-        store = Proc("store", "--config", config, "--metrics", webs[1], log=folder / "store.log", env=env)
-        watch = Watch(
-            webs, {"stream": worker.pid, "store": store.pid, "kafka": kafka.pid, "influxdb": influx.pid}, args.partitions
-        )
+        store_web, *webs = [f"127.0.0.1:{free_port()}" for _ in range(1 + args.workers)]
+        workers = {f"stream {n}": _worker(where, n, web, influx, env) for n, web in enumerate(webs, 1)}
+        store = Proc("store", "--config", folder / "stream-1.toml", "--metrics", store_web, log=folder / "store.log", env=env)
+        servers = {"store": store.pid, "kafka": kafka.pid, "influxdb": influx.pid}
+        watch = Watch(webs, store_web, {who: each.pid for who, each in workers.items()} | servers, args.partitions)
         try:
-            print(f"recovered from the changelog and opened in {watch.wait_open(DRAIN_S):.0f} s", flush=True)
+            opened_s = watch.wait_open(partial(tick, where, UNTIL_US), DRAIN_S)
+            print(f"recovered from the changelog and opened in {opened_s:.0f} s", flush=True)
             sent = feed(where, them, args.seconds, args.a_frame, watch)
             watch.drain(DRAIN_S)
             show(watch, folder)
@@ -131,9 +144,9 @@ def run(args: argparse.Namespace, folder: Path) -> int:
             found = differing(them, values, sent, influx, folder)
         finally:
             watch.close()
-            print(worker.output()[-3000:], store.output()[-1000:], sep="\n", file=sys.stderr)
-            worker.end()
-            store.end()
+            for each in (*workers.values(), store):
+                print(each.output()[-2000:], file=sys.stderr)
+                each.end()
     print(*found[:3], sep="\n")
     print(f"{CHECKED} points in InfluxDB compared with their facts: {'they differ' if found else 'the same'}")
     return 1 if found else 0
@@ -145,6 +158,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--a-frame", type=int, default=64, help="meter points in a frame")
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--models", type=int, default=MODELS)
     parser.add_argument("--folder", type=Path, help="for all data; default: a temporary one, removed at the end")
     args = parser.parse_args()

@@ -110,13 +110,22 @@ async def _sent(sink: Sink, topic: str, partition: int, records: list[KeyValue])
     return size
 
 
-def config_toml(where: Place, web: str, influx: dict[str, str]) -> str:
+def worker_folder(where: Place, instance: int) -> Path:
+    """The folder of one of several workers, with all fact stores in it: it is not known who gets which partition."""
+    folder = where.folder / f"worker-{instance}"
+    folder.mkdir()
+    for number in range(where.kafka.partitions):
+        fact_store_path(folder, number).symlink_to(fact_store_path(where.folder, number))
+    return folder
+
+
+def config_toml(where: Place, web: str, influx: dict[str, str], instance: int = 1, folder: Path | None = None) -> str:
     """The configuration of `dailyread stream` and `dailyread store`."""
     topics = where.kafka.topics
     return f"""
-state_dir = "{where.folder}"
+state_dir = "{folder or where.folder}"
 group = "{where.group}"
-instance = "1"
+instance = "{instance}"
 web = "{web}"
 
 [kafka]

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.request
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,13 +38,13 @@ class Sample(NamedTuple):
 
 
 class Watch:
-    """Looks every second from `begin` on; `webs` are the addresses of the worker's and the writer's metrics."""
+    """Looks every second from `begin` on; `webs` and `store` are the addresses of the workers' and the writer's metrics."""
 
-    def __init__(self, webs: Sequence[str], pids: Mapping[str, int], partitions: int) -> None:
+    def __init__(self, webs: Sequence[str], store: str, pids: Mapping[str, int], partitions: int) -> None:
         self.samples: list[Sample] = []
         self.ticks = 0
         self.fed_s = self.drained_s = 0.0
-        self._webs, self._pids, self._partitions = webs, pids, partitions
+        self._webs, self._store, self._pids, self._partitions = webs, store, pids, partitions
         self._began_s = 0.0
         self._sent: list[tuple[int, float]] = []  # meter-Days, and when so many had been sent
         self._frames_sent: list[float] = []  # when each frame was
@@ -52,17 +52,23 @@ class Watch:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def wait_open(self, limit_s: float) -> float:
-        """Wait until all partitions have done their first frame; the seconds that it took."""
-        began_s = time.monotonic()
+    def wait_open(self, knock: Callable[[], object], limit_s: float) -> float:
+        """Wait until the workers have shared the partitions, and, after a frame for each that `knock` sends, done that; the
+        seconds that it took."""
+        began_s, had = time.monotonic(), -1.0
         while time.monotonic() < began_s + limit_s:
-            try:
-                if self._sample().frames >= self._partitions:
-                    return time.monotonic() - began_s
-            except OSError:
-                pass
             time.sleep(0.5)
-        raise TimeoutError("the worker does not open its partitions")
+            try:
+                owned = [sum(metrics(web)["dailyread_stream_owned_partitions"].values()) for web in self._webs]
+                frames = self._sample().frames
+            except OSError:
+                continue
+            if had < 0 and min(owned) > 0 and sum(owned) == self._partitions:
+                had = frames
+                knock()
+            if had >= 0 and frames >= had + self._partitions:
+                return time.monotonic() - began_s
+        raise TimeoutError("the workers do not open their partitions")
 
     def begin(self, at_s: float) -> None:
         """The first frame is about to be sent."""
@@ -129,14 +135,14 @@ class Watch:
                 continue  # it has much to do, or has ended
 
     def _sample(self) -> Sample:
-        worker, store = (metrics(web) for web in self._webs)
-        frames, positions = worker["dailyread_stream_frames_total"], worker["dailyread_stream_position"]
+        workers, store = [metrics(web) for web in self._webs], metrics(self._store)
+        frames, lag, records = (
+            sum(sum(each[f"dailyread_stream_{name}"].values()) for each in workers)
+            for name in ("frames_total", "lag_frames", "records_total")
+        )
+        written = sum(sum(store[f"dailyread_store_{name}"].values()) for name in ("written_total", "late_total"))
         uses = {who: _use(pid) for who, pid in self._pids.items()}
-        return Sample(
-            time.monotonic() - self._began_s, sum(frames.values()), sum(worker["dailyread_stream_lag_frames"].values()),
-            sum(worker["dailyread_stream_records_total"].values()) if positions else 0.0,
-            sum(store["dailyread_store_written_total"].values()) + sum(store["dailyread_store_late_total"].values()), uses,
-        )  # fmt: skip
+        return Sample(time.monotonic() - self._began_s, frames, lag, records, written, uses)
 
 
 def show(watch: Watch, folder: Path) -> None:

@@ -102,7 +102,7 @@ def write_fact_store(path: Path, points: Iterable[tuple[str, Model]], values: Se
     takes seconds where one frame after the other would take hours."""
     SqliteFactStore(path).close()
     db = sqlite3.connect(path, isolation_level=None)
-    db.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; BEGIN")
+    db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; BEGIN")
     for number, ldz in enumerate(LDZS):
         own = [each for each in values if each[0] == ldz]
         _insert(db, number, "ldz", ldz, [(at, packed) for _, at, packed in own])
