@@ -64,6 +64,9 @@ bench: services
 	$(PY) -m benchmarks.lines share
 	$(PY) -m benchmarks.lines isolation
 	$(PY) -m benchmarks.replay --stages
+	$(PY) -m benchmarks.nation
+	$(PY) -m benchmarks.growth
+	$(PY) -m benchmarks.recovery
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.publishing
 	$(PY) -m tests.integration.services with $(PY) -m benchmarks.influx_writer
 	$(PY) -m pip install -qq -e '.[dev,rivals]'

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 EVERY_S = 1.0
+AGAIN_S = 60.0
 _TICKS_A_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,8 +55,8 @@ class Watch:
 
     def wait_open(self, knock: Callable[[], object], limit_s: float) -> float:
         """Wait until the workers have shared the partitions, and, after a frame for each that `knock` sends, done that; the
-        seconds that it took."""
-        began_s, had = time.monotonic(), -1.0
+        seconds that it took. It knocks again where they have shared them anew meanwhile."""
+        began_s, had, knocked_s = time.monotonic(), -1.0, 0.0
         while time.monotonic() < began_s + limit_s:
             time.sleep(0.5)
             try:
@@ -63,8 +64,9 @@ class Watch:
                 frames = self._sample().frames
             except OSError:
                 continue
-            if had < 0 and min(owned) > 0 and sum(owned) == self._partitions:
-                had = frames
+            shared = min(owned) > 0 and sum(owned) == self._partitions
+            if (had < 0 or frames < had or time.monotonic() > knocked_s + AGAIN_S) and shared:
+                had, knocked_s = frames, time.monotonic()
                 knock()
             if had >= 0 and frames >= had + self._partitions:
                 return time.monotonic() - began_s

@@ -192,16 +192,13 @@ class Partition:
         for frame, facts in zip(frames, read, strict=False):
             for part in self._processor.follow(facts):
                 await self._put(part, frame.offset)
-            self._followed = frame.offset + 1
-            self._note_done()
+            self._output.done = frame.offset + 1
 
     async def _work_off(self, until_s: float) -> None:
-        """Do some of what the frame `behind` has left, such as a tick that reaches many points, until an instant; a slice at
-        least."""
+        """Do what the frame `behind` has left, such as a tick that reaches many points, until an instant; a slice at least."""
         while (offset := self._processor.behind) is not None:
             self.beside += 1
             await self._put(self._processor.work_off(), offset)
-            self._note_done()
             if monotonic() >= until_s:
                 return
 
@@ -211,11 +208,6 @@ class Partition:
         self._states.stage(part.states)
         if self._output.size_bytes >= BYTES_TOGETHER or monotonic() >= self._pause_s:
             await self._pause()
-
-    def _note_done(self) -> None:
-        """All that follows from the frames so far is in the output, but for what is not urgent."""
-        behind = self._processor.behind
-        self._output.done = self._followed if behind is None else behind
 
     def _count(self) -> None:
         processor = self._processor
@@ -251,12 +243,14 @@ class Partition:
             await self._filled.wait()
             self._filled.clear()
             output, self._output = self._output, Output(self._output.done)
+            behind = self._processor.behind
             self._states.cut()
             self._emptied.set()
             with METRICS.batch_seconds.time():
                 await self._publish(output)
-            METRICS.frames.labels(self.number).inc(output.done - self.position)
-            self.position = output.done
+            METRICS.frames.labels(self.number).inc(output.done - self._followed)
+            self._followed = output.done
+            self.position = output.done if behind is None else min(behind, output.done)
 
     async def _publish(self, output: Output) -> None:
         self._guard.check()
