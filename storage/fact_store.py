@@ -35,6 +35,8 @@ CREATE TABLE fact (
     PRIMARY KEY (subject, "offset", number)
 ) WITHOUT ROWID;
 """
+# Each Day of a meter point rewrites a page of the file, so pages are copied back from the write-ahead log rarely: at 32 MiB.
+_CHECKPOINT_PAGES = 8000
 
 
 class OffsetGap(ValueError):
@@ -126,6 +128,7 @@ class SqliteFactStore:
             self._db = read_database(path, version=1)
         else:
             self._db = open_database(path, _SCHEMA, version=1, synchronous="NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._ids: dict[_Subject, int] = {}
 
     def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:

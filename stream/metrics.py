@@ -49,7 +49,7 @@ DEFINITIONS = (
            "0 on all workers: the group does not form; are the workers of one version and one group?"),
     Metric("dailyread_stream_rebalances", Counter, (), "How often the partitions were given out anew.",
            "Many: workers come and go, or are too slow to answer within the session time-out."),
-    Metric("dailyread_stream_batch_seconds", Histogram, (), "How long it took to work on the frames that waited together.",
+    Metric("dailyread_stream_batch_seconds", Histogram, (), "How long it took to publish what came together.",
            "Above a few seconds: the broker is slow to acknowledge, or the machine is too small."),
     Metric("dailyread_stream_relayed", Counter, (), "Broadcast frames copied into every facts partition.", ""),
     Metric("dailyread_stream_relay_owner", Gauge, (), "1 on the worker that relays broadcast frames and publishes ticks.",

@@ -5,7 +5,9 @@ states are written, states are in the changelog before they are in RocksDB, and 
 as done. So a state at offset s says that all outputs up to s are with the broker, and a frame that comes again because the
 process died is passed over by the points that have had it.
 
-Frames that wait are done together: their records in one batch, and of the states of one point only the last.
+Frames that wait are worked on together, and what follows from them is published by a second task, while the next ones are
+worked on: all that came in the meantime in one go, and of the states of one point only the last. What blocks (the fact
+store, RocksDB) is done in a thread of the partition's own.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
@@ -35,7 +38,7 @@ FRAMES_WAITING = 1000
 BYTES_WAITING = 1024 * 1024
 FRAMES_TOGETHER = 1000
 FRAME_BYTES_TOGETHER = 256 * 1024
-BYTES_TOGETHER = 1024 * 1024  # of outputs; frames that make more are published piece by piece
+BYTES_TOGETHER = 1024 * 1024  # of outputs; where so many wait to be published, no more frames are worked on
 WITHOUT_PAUSE_S = 0.01  # then Faust and the other partitions go on for a while
 
 
@@ -48,9 +51,10 @@ class Frame(NamedTuple):
 
 
 class Output:
-    """Records and dead letters that wait to be sent."""
+    """Records and dead letters that wait to be sent. All that follows from the frames before `done` is in it, or was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, done: int) -> None:
+        self.done = done
         self.records: list[KeyValue] = []
         self.dead: list[KeyValue] = []
         self.size_bytes = 0
@@ -83,23 +87,27 @@ class Partition:
         self._waiting_bytes = 0
         self._came = asyncio.Event()
         self._pause_s = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._output = Output(start)
+        self._filled, self._emptied = asyncio.Event(), asyncio.Event()
+        self._disk = ThreadPoolExecutor(1, f"facts-{number}")
+        self._tasks: list[asyncio.Task[None]] = []
         self._opening: Opening | None = None
         self._closed = False
 
     def open(self, states: States, opening: Opening) -> None:
         """Begin to work, when `opening` has made the processor."""
         self._states, self._opening = states, opening
-        self._task = asyncio.create_task(self._work(opening), name=f"facts-{self.number}")
+        self._tasks = [asyncio.create_task(self._sure(each)) for each in (self._work(opening), self._publish_all())]
 
     async def close(self) -> None:
         """Stop between two steps of what is being done; what is not done is for whoever has the partition next."""
         already, self._closed = self._closed, True
         if already:
             return
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._disk.shutdown)  # it may still be writing
         if self._opening is not None:  # its thread may still be reading
             await asyncio.to_thread(self._opening.stop)
         self._waiting.clear()
@@ -125,12 +133,10 @@ class Partition:
             self._waiting_bytes += len(frame.value)
         self._came.set()
 
-    async def _work(self, opening: Opening) -> None:
+    async def _sure(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it; whatever is unexpected ends the process."""
         try:
-            self._processor: Processor = await asyncio.to_thread(opening.run, self.position)
-            await self._remake()
-            while self.halted is None:
-                await self._do(await self._take())
+            await work
         except asyncio.CancelledError:
             raise
         except OtherRules as error:
@@ -138,20 +144,20 @@ class Partition:
         except BaseException as error:
             end_at_once(f"facts[{self.number}]: after offset {self.position - 1}", error)
 
+    async def _work(self, opening: Opening) -> None:
+        self._processor: Processor = await asyncio.to_thread(opening.run, self.position)
+        await self._remake()
+        while self.halted is None:
+            await self._process(await self._take())
+
     async def _remake(self) -> None:
         """Publish what is different under these rules. It rests on the last frame that any state rests on, or that is done:
         no record of the ledger rests on a later one."""
         offset = max(self.position, self._processor.rests_on) - 1
-        output = Output()
         for part in self._processor.remake(offset):
-            output.add(part, self.number, offset)
-            self._states.stage(part.states)
             self.remade += 1
-            if output.size_bytes >= BYTES_TOGETHER:
-                await self._publish(output)
-                output = Output()
+            self._put(part, offset)
             await self._pause()
-        await self._publish(output)
         if self.remade:
             log.info("facts[%d]: made %d states anew under these rules", self.number, self.remade)
 
@@ -167,31 +173,24 @@ class Partition:
         self._waiting_bytes -= size_bytes
         return frames
 
-    async def _do(self, frames: list[Frame]) -> None:
-        with METRICS.batch_seconds.time():
-            done = await self._process(frames)
-        METRICS.frames.labels(self.number).inc(done - self.position)
+    async def _process(self, frames: Sequence[Frame]) -> None:
+        """Keep the facts of the frames, and put what follows from them where it is published."""
+        read = self._read(frames)
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._processor.keep, read)
+        for frame, facts in zip(frames, read, strict=False):
+            for part in self._processor.follow(facts):
+                self._put(part, frame.offset)
+                if self._output.size_bytes >= BYTES_TOGETHER or monotonic() >= self._pause_s:
+                    await self._pause()
+            self._output.done = frame.offset + 1
+        self._filled.set()
         for kind, count in self._processor.told.items():
             METRICS.edge_facts.labels(kind).inc(count)
         self._processor.told.clear()
-        self.position = done
 
-    async def _process(self, frames: Sequence[Frame]) -> int:
-        """Publish what the frames give, piece by piece where it gets much. Returns the offset after the last that is done."""
-        done, output, read = self.position, Output(), self._read(frames)
-        self._processor.keep(read)
-        for frame, facts in zip(frames, read, strict=False):
-            for part in self._processor.follow(facts):
-                output.add(part, self.number, frame.offset)
-                self._states.stage(part.states)
-                if output.size_bytes >= BYTES_TOGETHER:
-                    await self._publish(output)
-                    output = Output()
-                if monotonic() >= self._pause_s:
-                    await self._pause()
-            done = frame.offset + 1
-        await self._publish(output)
-        return done
+    def _put(self, part: Slice, offset: int) -> None:
+        self._output.add(part, self.number, offset)
+        self._states.stage(part.states)
 
     def _read(self, frames: Sequence[Frame]) -> list[Any]:
         """The facts of the frames; halts before one that cannot be read."""
@@ -205,9 +204,26 @@ class Partition:
         return read
 
     async def _pause(self) -> None:
-        """Let Faust and the other partitions go on."""
+        """Let Faust and the other partitions go on, and wait where much is still to be published."""
+        self._filled.set()
         await asyncio.sleep(0)
+        while self._output.size_bytes >= BYTES_TOGETHER:
+            self._emptied.clear()
+            await self._emptied.wait()
         self._pause_s = monotonic() + WITHOUT_PAUSE_S
+
+    async def _publish_all(self) -> None:
+        """Publish what there is, again and again."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            output, self._output = self._output, Output(self._output.done)
+            self._states.cut()
+            self._emptied.set()
+            with METRICS.batch_seconds.time():
+                await self._publish(output)
+            METRICS.frames.labels(self.number).inc(output.done - self.position)
+            self.position = output.done
 
     async def _publish(self, output: Output) -> None:
         self._guard.check()
@@ -215,7 +231,7 @@ class Partition:
             await self._sink.send_anywhere(self._topics.dead_letter, output.dead)
         await self._sink.send(self._topics.ledger, self.number, output.records)
         self._guard.check()
-        written = await self._states.write()
+        written = await self._states.write(self._disk)
         METRICS.records.labels(self.number).inc(len(output.records))
         METRICS.dead_letters.inc(len(output.dead))
         METRICS.states.labels(self.number).inc(written)

@@ -114,6 +114,9 @@ class Processor:
         offset, entries = frame.offset, frame.entries
         if frame.dead:
             yield Slice([], {}, frame.dead)
+        if len(entries) == 1 and isinstance(first := entries[0].content, PackedReadings):  # as of a gateway with one meter
+            yield from self._apply(offset, {first.meter_point: entries})
+            return
         own: defaultdict[str, list[Entry]] = defaultdict(list)
         values: list[tuple[str, Entry]] = []
         late_us = None

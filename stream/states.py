@@ -7,7 +7,9 @@ partition and wrote once more when it woke changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from typing import Any
 
 from rocksdict import WriteBatch
@@ -26,7 +28,7 @@ def offset_of(state: bytes) -> int:
 
 
 class States(Mapping[str, bytes]):
-    """The partition's states by meter point, with those staged and not yet written on top.
+    """The partition's states by meter point, with those on top that are staged, or cut off for writing, and not yet written.
 
     `database` opens or returns the partition's RocksDB; it is never kept here, because a handle that is kept locks the
     database after the partition was given away.
@@ -38,9 +40,10 @@ class States(Mapping[str, bytes]):
         self._partition = partition
         self._sink = sink
         self._staged: dict[str, bytes] = {}
+        self._writing: dict[str, bytes] = {}
 
     def __getitem__(self, meter_point: str) -> bytes:
-        state = self._staged.get(meter_point)
+        state = self._staged.get(meter_point) or self._writing.get(meter_point)
         if state is None:
             state = self._database().get(meter_point.encode())
         if state is None:
@@ -49,7 +52,7 @@ class States(Mapping[str, bytes]):
 
     def __iter__(self) -> Iterator[str]:
         written = {key.decode() for key in self._database().keys() if key != POSITION_KEY}  # noqa: SIM118
-        yield from sorted(written | self._staged.keys())
+        yield from sorted(written | self._staged.keys() | self._writing.keys())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -58,17 +61,24 @@ class States(Mapping[str, bytes]):
         """Take new states as the present ones; they are kept nowhere else yet."""
         self._staged |= states
 
-    async def write(self) -> int:
-        """Keep the staged states: the changelog first, awaited, then RocksDB. Returns how many there were."""
-        staged = {meter_point.encode(): state for meter_point, state in self._staged.items()}
-        if not staged:
-            return 0
-        offset = await self._sink.send(self._changelog, self._partition, list(staged.items()))
-        batch = WriteBatch(raw_mode=True)
-        for key, state in staged.items():
-            batch.put(key, state)
-        if offset is not None:
-            batch.put(POSITION_KEY, str(offset).encode())
-        self._database().write(batch)
-        self._staged.clear()
-        return len(staged)
+    def cut(self) -> None:
+        """What is staged now is what `write` writes; what is staged from now on comes after that."""
+        self._writing, self._staged = self._staged, {}
+
+    async def write(self, disk: Executor) -> int:
+        """Keep the states that were cut off: the changelog first, awaited, then RocksDB. Returns how many there were."""
+        states = [(meter_point.encode(), state) for meter_point, state in self._writing.items()]
+        if states:
+            offset = await self._sink.send(self._changelog, self._partition, states)
+            await asyncio.get_running_loop().run_in_executor(disk, _write, self._database(), states, offset)
+            self._writing = {}
+        return len(states)
+
+
+def _write(database: Any, states: list[tuple[bytes, bytes]], offset: int | None) -> None:
+    batch = WriteBatch(raw_mode=True)
+    for key, state in states:
+        batch.put(key, state)
+    if offset is not None:
+        batch.put(POSITION_KEY, str(offset).encode())
+    database.write(batch)
