@@ -1,7 +1,7 @@
 """What a meter-Day costs a partition that has few points, and one that has many.
 
     python -m benchmarks.growth [--sizes 1000 20000] [--days 5000] [--folder FOLDER]
-    python -m benchmarks.growth --sizes 1000 100000 1000000 --days 20000       # the whole: 8 GB in --folder
+    python -m benchmarks.growth --sizes 1000 100000 1000000 --days 10000       # the whole: 8 GB in --folder
 
 Each partition has so many points with 30 Days of state in RocksDB and 30 Days of facts in its fact store (`population.py`), and
 is worked on in a process of its own. To it come frames of 64 points' Days, of points at random; where there are fewer points
@@ -123,6 +123,8 @@ async def work(where: Place, points: int, days: int, made: Models, state_bytes: 
     while partition.position <= coming[-1].offset:
         await asyncio.sleep(0.002)
     cpu_s, wall_s = time.process_time() - began_cpu_s, time.perf_counter() - began_s
+    await partition.close()
+    await sink.stop()
     done = max(1, -(-days // points)) * min(points, days)
     return Said(points, open_s, cpu_s / done * 1e6, wall_s / done * 1e6, resident_mib(), state_bytes)
 
@@ -144,7 +146,7 @@ def one(points: int, days: int, models_file: Path, folder: Path, bootstrap: str)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 20_000])
-    parser.add_argument("--days", type=int, default=5000, help="meter-Days that are worked on")
+    parser.add_argument("--days", type=int, default=5000, help="meter-Days that are worked on; at most ten a point")
     parser.add_argument("--models", type=int, default=MODELS)
     parser.add_argument("--folder", type=Path, help="for all data; default: a temporary one; removed at the end")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)

@@ -187,4 +187,4 @@ def _use(pid: int) -> Use:
 
 
 def _size_mib(folder: Path) -> float:
-    return sum(each.stat().st_blocks * 512 for each in folder.rglob("*") if each.is_file()) / 2**20
+    return sum(each.stat().st_blocks * 512 for each in folder.rglob("*") if each.is_file() and not each.is_symlink()) / 2**20
