@@ -129,13 +129,20 @@ async def _share_out_without_topics(toys: ToyCluster) -> None:
     running = asyncio.create_task(relay.run())
     async with asyncio.timeout(patient(40)):
         await _until(lambda: relay.owner)
-        relay._consumer._client.cluster._partitions.clear()
-        relay._consumer._coordinator.request_rejoin()
-        await _until(lambda: not relay.owner)
+        await _share_out_nothing(relay)
         await _until(lambda: relay.owner)
     running.cancel()
     await asyncio.wait([running])
     await sink.stop()
+
+
+async def _share_out_nothing(relay: Relay) -> None:
+    """Have the group shared out while the client knows no topic; the broker's next answer tells it."""
+    cluster, coordinator = relay._consumer._client.cluster, relay._consumer._coordinator
+    cluster.partitions_for_topic = lambda _topic: None
+    coordinator.request_rejoin()
+    await _until(lambda: not relay.owner and not coordinator.need_rejoin(relay._consumer._subscription.subscription))
+    del cluster.partitions_for_topic
 
 
 async def _until(reached: Callable[[], bool]) -> None:
