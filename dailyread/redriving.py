@@ -7,6 +7,7 @@ take it for received earlier. It keeps its identity, so putting it back twice do
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -24,6 +25,7 @@ from metering.messages import PLACES_A_LETTER, DeadLetter, decode_dead_letter, e
 from metering.wire import NOT_A_FACT, FrameError, OpenFrame, Origin, frame_of, open_frame, partition_of, read_entry
 from stream.processor import REDRIVE, RELAY
 
+log = logging.getLogger(__name__)
 SEEK_OVER = 1_000  # messages that are quicker read than passed over
 POLL_MS, SILENT_POLLS = 500, 60
 
@@ -70,7 +72,8 @@ def lost_by_place(letters: Iterable[Appended], wanted: Wanted) -> dict[Origin, L
     for message in letters:
         try:
             letter = decode_dead_letter(message.value)
-        except FrameError:
+        except FrameError as error:
+            log.warning("%s[%d] offset %d: %s", message.topic, message.partition, message.offset, error)
             continue
         for place, number in _stood(letter):
             if letter.redriven:
