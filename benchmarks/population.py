@@ -127,9 +127,10 @@ def _facts(lines: Iterable[bytes]) -> Iterator[AnyFact]:
 
 def _sound_batch(site: Site, day: int) -> bytes:
     """A batch of the Day as most are."""
-    site.silent_until = day
-    while (batch := site.batch(day)) is None or None in batch.index:
-        pass
+    batch = None
+    while batch is None or None in batch.index:
+        site.silent_until = day  # it may have fallen silent
+        batch = site.batch(day)
     return encode_fact(msgspec.structs.replace(batch, received_at=None))
 
 
