@@ -39,7 +39,7 @@ services: $(VENV)/dev.stamp
 # The installation is editable: only a change of what it depends on asks for another one.
 $(VENV)/demo.stamp: pyproject.toml
 	scripts/venv.sh $(VENV)
-	$(PY) -m pip install -qq -e '.[gateway,report]'
+	$(PY) -m pip install -qq -e '.[gateway,report,stream]'
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml

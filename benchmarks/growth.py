@@ -31,7 +31,8 @@ from rocksdict import WriteBatch
 from benchmarks.nation_load import Place, place
 from benchmarks.population import MODELS, RULES, TURN_US, Models, frame, models, name, write_fact_store
 from metering.gasday import to_datetime
-from storage.fact_store import SqliteFactStore, fact_store_path
+from storage.fact_store import fact_store_path
+from storage.fact_store_rocksdb import RocksFactStore
 from stream.faults import FreezeGuard
 from stream.faust_patches import ROCKSDB
 from stream.opening import Opened, Opening
@@ -107,7 +108,7 @@ async def work(where: Place, points: int, days: int, made: Models, state_bytes: 
     processors: list[Processor] = []
 
     def make() -> Opened:
-        store = SqliteFactStore(fact_store_path(where.folder, 0))
+        store = RocksFactStore(fact_store_path(where.folder, 0))
         processors.append(Processor(0, store, states, RULES, settings.topics.facts, 1))
         return Opened(processors[0], store)
 

@@ -9,7 +9,6 @@ holds of the facts in the fact store.
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -23,7 +22,8 @@ from metering.facts import AnyFact, Tick
 from metering.gasday import to_datetime
 from metering.rules import Rules
 from metering.wire import VERSION, Entry, decode_entry, encode_fact, received_us
-from storage.fact_store import MemoryFactStore, SqliteFactStore
+from storage.fact_store import MemoryFactStore, Row, Subject
+from storage.fact_store_rocksdb import RocksFactStore
 from stream.marks import is_point
 from stream.processor import Facts, Processor
 from stream.states import OFFSET_BYTES
@@ -37,6 +37,7 @@ UNTIL_US = TURN_US - 3600 * 1_000_000
 RULES = Rules()
 # All states rest on the first frame of their partition, and all facts of before are said to have come in it.
 AT_OFFSET = 0
+ROWS_TOGETHER = 10_000
 
 
 class Model(NamedTuple):
@@ -98,25 +99,19 @@ def frame(entries: Iterable[bytes], gateway: str) -> bytes:
 
 
 def write_fact_store(path: Path, points: Iterable[tuple[str, Model]], values: Sequence[tuple[str, int, bytes]]) -> None:
-    """A partition's fact store, with all facts of these points and the calorific values; in the order of the file, as that
-    takes seconds where one frame after the other would take hours."""
-    SqliteFactStore(path).close()
-    db = sqlite3.connect(path, isolation_level=None)
-    db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; BEGIN")
-    for number, ldz in enumerate(LDZS):
-        own = [each for each in values if each[0] == ldz]
-        _insert(db, number, "ldz", ldz, [(at, packed) for _, at, packed in own])
-    for number, (meter_point, model) in enumerate(points, len(LDZS)):
-        _insert(db, number, "point", meter_point, [(at, model.of(meter_point, packed)) for at, packed in model.facts])
-    db.execute("UPDATE position SET next_offset = ?", (AT_OFFSET + 1,))
-    db.execute("COMMIT")
-    db.close()
-
-
-def _insert(db: sqlite3.Connection, number: int, kind: str, subject: str, rows: list[tuple[int, bytes]]) -> None:
-    db.execute("INSERT INTO subject VALUES (?, ?, ?)", (number + 1, kind, subject))
-    facts = [(number + 1, AT_OFFSET, place, at, packed) for place, (at, packed) in enumerate(rows)]
-    db.executemany("INSERT INTO fact VALUES (?, ?, ?, ?, ?)", facts)
+    """A partition's fact store, with all facts of these points and the calorific values, as if they had come in one frame."""
+    store = RocksFactStore(path)
+    rows: list[tuple[Subject, Row]] = [
+        (("ldz", ldz), (AT_OFFSET, place, at, packed)) for place, (ldz, at, packed) in enumerate(values)
+    ]
+    for meter_point, model in points:
+        own = enumerate(model.facts, len(values))
+        rows += [(("point", meter_point), (AT_OFFSET, place, at, model.of(meter_point, packed))) for place, (at, packed) in own]
+        if len(rows) > ROWS_TOGETHER:
+            store.write(rows, AT_OFFSET + 1)
+            rows.clear()
+    store.write(rows, AT_OFFSET + 1)
+    store.close()
 
 
 def _facts(lines: Iterable[bytes]) -> Iterator[AnyFact]:

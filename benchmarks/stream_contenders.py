@@ -142,10 +142,11 @@ def whole_processor(settings: Any, number: int, states: Mapping[str, bytes]) -> 
 
 def toy_processor(settings: Any, number: int, states: Mapping[str, bytes]) -> Any:
     """The processor of the toy rules, with the fact store that a processor has."""
-    from storage.fact_store import SqliteFactStore, fact_store_path
+    from storage.fact_store import fact_store_path
+    from storage.fact_store_rocksdb import RocksFactStore
     from stream.opening import Opened
 
-    store = SqliteFactStore(fact_store_path(settings.state_dir, number))
+    store = RocksFactStore(fact_store_path(settings.state_dir, number))
     return Opened(ToyProcessor(KINDS["toy"](), store), store)  # type: ignore[arg-type]
 
 

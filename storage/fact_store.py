@@ -17,28 +17,11 @@ from typing import Protocol
 from metering.facts import AnyFact, CalorificValue, meter_point_of
 from metering.gasday import to_datetime, to_us
 from metering.wire import Entry, PackedReadings, decode_fact, encode_fact
-from storage.sqlite import open_database, read_database
+from storage.sqlite import StoreError
 
-IDS_KEPT = 20_000  # numbers of subjects in memory; asking for one takes some microseconds
-
-_Subject = tuple[str, str]  # ("point", meter point) or ("ldz", LDZ)
-_Row = tuple[int, int, int, bytes]  # offset, number in the frame, received_at (µs), packed fact
-
-_SCHEMA = """
-CREATE TABLE position (next_offset INTEGER NOT NULL);
-INSERT INTO position VALUES (0);
-CREATE TABLE subject (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (kind, name));
-CREATE TABLE fact (
-    subject INTEGER NOT NULL,
-    "offset" INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    received_us INTEGER NOT NULL,
-    packed BLOB NOT NULL,
-    PRIMARY KEY (subject, "offset", number)
-) WITHOUT ROWID;
-"""
-# Each Day of a meter point rewrites a page of the file, so pages are copied back from the write-ahead log rarely: at 32 MiB.
-_CHECKPOINT_PAGES = 8000
+Subject = tuple[str, str]  # ("point", meter point) or ("ldz", LDZ)
+Row = tuple[int, int, int, bytes]  # offset, number in the frame, received_at (µs), packed fact
+FACT_STORES = "facts-*.rocksdb"
 
 
 class OffsetGap(ValueError):
@@ -80,28 +63,37 @@ class FactStore(Protocol):
 
 
 def fact_store_path(directory: Path, partition: int) -> Path:
-    """The file of a partition's facts: `facts-00003.sqlite` for partition 3."""
-    return directory / f"facts-{partition:05}.sqlite"
+    """The folder of a partition's facts: `facts-00003.rocksdb` for partition 3."""
+    return directory / f"facts-{partition:05}.rocksdb"
+
+
+def read_fact_store(path: Path) -> FactStore:
+    """A fact store for reading, beside whoever writes it; StoreError where there is none that can be read."""
+    try:
+        from storage.fact_store_rocksdb import RocksFactStore
+    except ModuleNotFoundError as error:
+        raise StoreError(f"{path}: reading it needs {error.name}: pip install 'dailyread[stream]'") from error
+    return RocksFactStore(path, read_only=True)
 
 
 class MemoryFactStore:
     """Facts in memory, for runs that end with the process."""
 
     def __init__(self) -> None:
-        self._rows: dict[_Subject, list[_Row]] = {}
+        self._rows: dict[Subject, list[Row]] = {}
         self._next_offset = 0
 
     def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
         self.append_all([(offset, facts)])
 
     def append_all(self, frames: Sequence[tuple[int, Sequence[AnyFact | Entry]]]) -> None:
-        rows, next_offset = _new_rows(frames, self._next_offset)
+        rows, next_offset = new_rows(frames, self._next_offset)
         for subject, row in rows:
             self._rows.setdefault(subject, []).append(row)
         self._next_offset = next_offset
 
     def leave_out(self, offset: int, facts: Sequence[Entry]) -> None:
-        for subject, (_, _, _, packed) in _rows(offset, facts):
+        for subject, (_, _, _, packed) in rows_of(offset, facts):
             held = self._rows.get(subject, [])
             held[:] = [row for row in held if (row[0], row[3]) != (offset, packed)]
 
@@ -109,11 +101,11 @@ class MemoryFactStore:
         return self._next_offset
 
     def of_point(self, meter_point: str, before_offset: int | None = None) -> list[AnyFact]:
-        return _facts(self._of(("point", meter_point), before_offset))
+        return facts_of(self._of(("point", meter_point), before_offset))
 
     def calorific_values(self, ldzs: Iterable[str], before_offset: int | None = None) -> list[CalorificValue]:
         rows = [row for ldz in set(ldzs) for row in self._of(("ldz", ldz), before_offset)]
-        return _calorific_values(rows)
+        return calorific_values_of(rows)
 
     def points(self) -> list[str]:
         return sorted(name for kind, name in self._rows if kind == "point")
@@ -121,96 +113,18 @@ class MemoryFactStore:
     def close(self) -> None:
         self._rows.clear()
 
-    def _of(self, subject: _Subject, before_offset: int | None) -> list[_Row]:
+    def _of(self, subject: Subject, before_offset: int | None) -> list[Row]:
         rows = self._rows.get(subject, [])
         return rows if before_offset is None else [row for row in rows if row[0] < before_offset]
 
 
-class SqliteFactStore:
-    """Facts in one SQLite file. Clustered by meter point, so that one point's history is read in one sweep.
-
-    Opening it raises StoreError where the file is of another version or damaged. With `read_only` the file must be there, and
-    whoever writes it may go on.
-    """
-
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        if read_only:
-            self._db = read_database(path, version=1)
-        else:
-            self._db = open_database(path, _SCHEMA, version=1, synchronous="NORMAL")
-            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        self._ids: dict[_Subject, int] = {}
-
-    def append(self, offset: int, facts: Sequence[AnyFact | Entry]) -> None:
-        self.append_all([(offset, facts)])
-
-    def append_all(self, frames: Sequence[tuple[int, Sequence[AnyFact | Entry]]]) -> None:
-        new: dict[_Subject, int] = {}
-        with self._db:  # commits, or rolls back
-            self._db.execute("BEGIN IMMEDIATE")
-            before = self.next_offset()
-            rows, next_offset = _new_rows(frames, before)
-            if next_offset == before:
-                return
-            keyed = [(self._id(subject, new), *row) for subject, row in rows]
-            self._db.executemany("INSERT INTO fact VALUES (?, ?, ?, ?, ?)", keyed)
-            self._db.execute("UPDATE position SET next_offset = ?", (next_offset,))
-        if len(self._ids) > IDS_KEPT:
-            self._ids.clear()
-        self._ids |= new
-
-    def leave_out(self, offset: int, facts: Sequence[Entry]) -> None:
-        query = (
-            "DELETE FROM fact WHERE subject = (SELECT id FROM subject WHERE kind = ? AND name = ?)"
-            ' AND "offset" = ? AND packed = ?'
-        )
-        with self._db:
-            self._db.executemany(query, [(*subject, offset, row[3]) for subject, row in _rows(offset, facts)])
-
-    def next_offset(self) -> int:
-        row = self._db.execute("SELECT next_offset FROM position").fetchone()
-        return int(row[0])
-
-    def of_point(self, meter_point: str, before_offset: int | None = None) -> list[AnyFact]:
-        return _facts(self._of(("point", meter_point), before_offset))
-
-    def calorific_values(self, ldzs: Iterable[str], before_offset: int | None = None) -> list[CalorificValue]:
-        rows = [row for ldz in set(ldzs) for row in self._of(("ldz", ldz), before_offset)]
-        return _calorific_values(rows)
-
-    def points(self) -> list[str]:
-        rows = self._db.execute("SELECT name FROM subject WHERE kind = 'point'")
-        return sorted(name for (name,) in rows)
-
-    def close(self) -> None:
-        self._db.close()
-
-    def _id(self, subject: _Subject, new: dict[_Subject, int]) -> int:
-        # Numbers given within a transaction are remembered only once it is committed.
-        known = self._ids.get(subject) or new.get(subject)
-        if known is None:
-            row = self._db.execute("SELECT id FROM subject WHERE kind = ? AND name = ?", subject).fetchone()
-            if row is None:
-                row = self._db.execute("INSERT INTO subject (kind, name) VALUES (?, ?) RETURNING id", subject).fetchone()
-            known = new[subject] = int(row[0])
-        return known
-
-    def _of(self, subject: _Subject, before_offset: int | None) -> list[_Row]:
-        return self._db.execute(
-            'SELECT "offset", number, received_us, packed FROM fact'
-            " WHERE subject = (SELECT id FROM subject WHERE kind = ? AND name = ?)"
-            ' AND "offset" < ? ORDER BY "offset", number',
-            (*subject, 2**63 - 1 if before_offset is None else before_offset),
-        ).fetchall()
-
-
-def _new_rows(
+def new_rows(
     frames: Sequence[tuple[int, Sequence[AnyFact | Entry]]], next_offset: int
-) -> tuple[list[tuple[_Subject, _Row]], int]:
+) -> tuple[list[tuple[Subject, Row]], int]:
     """The rows of those frames that are not there yet, and the offset after them."""
-    found: list[tuple[_Subject, _Row]] = []
+    found: list[tuple[Subject, Row]] = []
     for offset, facts in frames:
-        rows = _rows(offset, facts)
+        rows = rows_of(offset, facts)
         if _is_next(offset, next_offset):
             found += rows
             next_offset = offset + 1
@@ -224,8 +138,9 @@ def _is_next(offset: int, next_offset: int) -> bool:
     return offset == next_offset
 
 
-def _rows(offset: int, facts: Sequence[AnyFact | Entry]) -> list[tuple[_Subject, _Row]]:
-    rows: list[tuple[_Subject, _Row]] = []
+def rows_of(offset: int, facts: Sequence[AnyFact | Entry]) -> list[tuple[Subject, Row]]:
+    """The rows of a frame's facts that are kept. ValueError where one does not say when it was received."""
+    rows: list[tuple[Subject, Row]] = []
     for number, fact in enumerate(facts):
         if isinstance(fact, Entry):
             if (subject := _subject(fact.content)) is not None:
@@ -239,16 +154,18 @@ def _rows(offset: int, facts: Sequence[AnyFact | Entry]) -> list[tuple[_Subject,
     return rows
 
 
-def _subject(fact: AnyFact | PackedReadings) -> _Subject | None:
+def _subject(fact: AnyFact | PackedReadings) -> Subject | None:
     point = meter_point_of(fact)
     if point is not None:
         return ("point", point)
     return ("ldz", fact.ldz) if isinstance(fact, CalorificValue) else None
 
 
-def _facts(rows: Iterable[_Row]) -> list[AnyFact]:
+def facts_of(rows: Iterable[Row]) -> list[AnyFact]:
+    """The facts of rows, each with its `received_at`."""
     return [decode_fact(packed, to_datetime(received_us)) for _, _, received_us, packed in rows]
 
 
-def _calorific_values(rows: list[_Row]) -> list[CalorificValue]:
-    return [fact for fact in _facts(sorted(rows)) if isinstance(fact, CalorificValue)]
+def calorific_values_of(rows: Iterable[Row]) -> list[CalorificValue]:
+    """The calorific values of rows, by offset and place in the frame."""
+    return [fact for fact in facts_of(sorted(rows)) if isinstance(fact, CalorificValue)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ class FactsApp:
         """How large the files of a partition's states and of its fact store are."""
         states = Path(self._states.data.partition_path(partition))
         facts = fact_store_path(self._settings.state_dir, partition)
-        return _size_bytes(states.iterdir() if states.is_dir() else ()), _size_bytes(facts.parent.glob(f"{facts.name}*"))
+        return _size_bytes(states), _size_bytes(facts)
 
     def recovery_lag(self) -> int:
         """How many changelog records are still to be read before work can begin; 0 when it has."""
@@ -144,9 +144,10 @@ class FactsApp:
         METRICS.owned_partitions.set(0)
 
 
-def _size_bytes(paths: Iterable[Path]) -> int:
+def _size_bytes(folder: Path) -> int:
+    """Of the files in a folder; 0 where there is none."""
     size_bytes = 0
-    for path in paths:
+    for path in folder.glob("*"):
         with suppress(FileNotFoundError):  # gone meanwhile
             size_bytes += path.stat().st_size
     return size_bytes

@@ -1,4 +1,4 @@
-"""The stream job without Kafka: one partition in this process, its log, states and ledger in SQLite files of one directory.
+"""The stream job without Kafka: one partition in this process, its facts in RocksDB, its states and ledger in SQLite.
 
 The same processor, rules and records as the Faust worker's. The order is the same, too: facts are on disk first, then the
 ledger, then the states. Where a start finds facts that the states do not rest on, all points are made anew from the facts.
@@ -18,7 +18,8 @@ from metering.messages import DeadLetter, LedgerMessage
 from metering.replay import point_ledger
 from metering.rules import Rules
 from metering.state import prune
-from storage.fact_store import SqliteFactStore, fact_store_path
+from storage.fact_store import fact_store_path
+from storage.fact_store_rocksdb import RocksFactStore
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.sqlite import open_database
 from stream.marks import LaterStates, Marks, OtherRules
@@ -48,7 +49,7 @@ class EmbeddedJob:
 
     def __init__(self, directory: Path, rules: Rules, rebuild: bool = False) -> None:
         self.rules = rules
-        self.facts = SqliteFactStore(fact_store_path(directory, PARTITION))
+        self.facts = RocksFactStore(fact_store_path(directory, PARTITION))
         self.ledger = SqliteLedgerStore(directory / "ledger.sqlite")
         self.dead: list[DeadLetter] = []
         self.records = 0

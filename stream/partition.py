@@ -6,8 +6,7 @@ as done. So a state at offset s says that all outputs up to s are with the broke
 process died is passed over by the points that have had it.
 
 Frames that wait are worked on together, and what follows from them is published by a second task, while the next ones are
-worked on: all that came in the meantime in one go, and of the states of one point only the last. What blocks (the fact
-store, RocksDB) is done in a thread of the partition's own.
+worked on: all that came in the meantime in one go, and of the states of one point only the last.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
@@ -94,7 +92,6 @@ class Partition:
         self._pause_s = 0.0
         self._output = Output(start)
         self._filled, self._emptied = asyncio.Event(), asyncio.Event()
-        self._disk = ThreadPoolExecutor(1, f"facts-{number}")
         self._tasks: list[asyncio.Task[None]] = []
         self._opening: Opening | None = None
         self._closed = False
@@ -112,7 +109,6 @@ class Partition:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._disk.shutdown)  # it may still be writing
         if self._opening is not None:  # its thread may still be reading
             await asyncio.to_thread(self._opening.stop)
         self._waiting.clear()
@@ -188,7 +184,7 @@ class Partition:
     async def _process(self, frames: Sequence[Frame]) -> None:
         """Keep the facts of the frames, and put what follows from them where it is published."""
         read = self._read(frames)
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._processor.keep, read)
+        self._processor.keep(read)
         for frame, facts in zip(frames, read, strict=False):
             for part in self._processor.follow(facts):
                 await self._put(part, frame.offset)
@@ -259,7 +255,7 @@ class Partition:
             await self._sink.send_anywhere(self._topics.dead_letter, [(None, each) for each in letters])
         await self._sink.send(self._topics.ledger, self.number, output.records)
         self._guard.check()
-        written = await self._states.write(self._disk)
+        written = await self._states.write()
         METRICS.records.labels(self.number).inc(len(output.records))
         METRICS.states.labels(self.number).inc(written)
 

@@ -7,9 +7,7 @@ partition and wrote once more when it woke changes nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, ItemsView, Iterator, Mapping
-from concurrent.futures import Executor
 from typing import Any
 
 from rocksdict import WriteBatch
@@ -82,12 +80,12 @@ class States(Mapping[str, bytes]):
         """What is staged now is what `write` writes; what is staged from now on comes after that."""
         self._writing, self._staged = self._staged, {}
 
-    async def write(self, disk: Executor) -> int:
+    async def write(self) -> int:
         """Keep the states that were cut off: the changelog first, awaited, then RocksDB. Returns how many there were."""
         states = [(meter_point.encode(), state) for meter_point, state in self._writing.items()]
         if states:
             offset = await self._sink.send(self._changelog, self._partition, states)
-            await asyncio.get_running_loop().run_in_executor(disk, _write, self._database(), states, offset)
+            _write(self._database(), states, offset)
             self._writing = {}
         return len(states)
 

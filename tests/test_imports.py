@@ -29,7 +29,7 @@ OURS = {
 OTHERS = {
     "metering": {"msgspec", "holidays"},
     "collectors": {"msgspec", "cryptography", "kafka", "paho", "pymodbus", "serial"},
-    "storage": {"msgspec", "influxdb_client", "urllib3"},
+    "storage": {"msgspec", "influxdb_client", "rocksdict", "urllib3"},
     "stream": {"msgspec", "aiokafka", "faust", "kafka", "mode", "prometheus_client", "rocksdict", "yarl"},
     "simulators": {"msgspec", "paho", "pymodbus"},
     "dailyread": {"msgspec", "kafka", "rich", "jinja2", "markupsafe", "matplotlib"},
@@ -44,7 +44,7 @@ IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input"}
 
 # Command -> the parts (extras) that it must do with. The standard installation has none of them.
 COMMAND_EXTRAS = {
-    "demo": {"gateway", "report"},
+    "demo": {"gateway", "report", "stream"},
     "simulate": {"gateway"},
     "collect": {"gateway"},
     "read": {"gateway"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from metering.gasday import to_us
 from metering.replay import latest_us
 from metering.rules import Rules, load
 from metering.wire import Origin, UnknownVersion, canonical, partition_of
-from storage.fact_store import SqliteFactStore
+from storage.fact_store import FACT_STORES, read_fact_store
 from storage.sqlite import StoreError
 
 HELP = """Explain a Gas Day of a Supply Meter Point as of an instant: its volume and quantity step by step, with the readings,
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_mutually_exclusive_group(required=True)
     sources.add_argument("--facts", metavar="FACTS.jsonl", help="facts in JSON Lines; - is standard input")
     sources.add_argument(
-        "--store", metavar="FOLDER", type=Path, help="the `state_dir` of a worker or a demo, with its facts-*.sqlite"
+        "--store", metavar="FOLDER", type=Path, help=f"the `state_dir` of a worker or a demo, with its {FACT_STORES}"
     )
     sources.add_argument("--config", metavar="FILE", type=Path, help="the stream job's configuration: the facts in Kafka")
     parser.add_argument(
@@ -126,19 +125,19 @@ def _from_file(path: str) -> tuple[list[AnyFact], int]:
 
 def _from_store(folder: Path, meter_point: str) -> list[AnyFact]:
     """The facts about a meter point in a worker's folder, whichever of its partitions has them."""
-    files = sorted(folder.glob("facts-*.sqlite"))
+    files = sorted(folder.glob(FACT_STORES))
     if not files:
-        raise Trouble(f"{folder}: no facts-*.sqlite here, as a worker's `state_dir` or a demo's has them")
+        raise Trouble(f"{folder}: no {FACT_STORES} here, as a worker's `state_dir` or a demo's has them")
     for path in files:
         try:
-            store = SqliteFactStore(path, read_only=True)
+            store = read_fact_store(path)
             try:
                 own = store.of_point(meter_point)
                 values = store.calorific_values({fact.ldz for fact in own if isinstance(fact, Registered)})
             finally:
                 store.close()
-        except (StoreError, sqlite3.Error) as error:
-            raise Trouble(f"{path}: is no fact store: {error}") from error
+        except StoreError as error:
+            raise Trouble(str(error)) from error
         if own:
             return [*own, *values]
     raise Trouble(f"{folder}: no fact here is about the meter point {meter_point}")

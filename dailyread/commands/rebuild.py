@@ -15,6 +15,7 @@ from dailyread.rebuild_request import ask
 from dailyread.rules_file import name_of, rules_or_exit
 from dailyread.storing import index_path, influx_or_exit, run_writer
 from metering.rules_digest import digest
+from storage.fact_store import FACT_STORES
 from storage.offset_index import forget
 from storage.sqlite import StoreError
 
@@ -51,17 +52,14 @@ def _influx(config: StreamConfig) -> int:
 
 def _state(config: StreamConfig) -> int:
     rules, state_dir = rules_or_exit(config.rules), config.state_dir
-    for lock in state_dir.glob("v*/tables/*/LOCK"):
+    for lock in (*state_dir.glob("v*/tables/*/LOCK"), *state_dir.glob(f"{FACT_STORES}/LOCK")):
         if _is_locked(lock):
             print(f"{lock}: in use by another process; stop `dailyread stream` first", file=sys.stderr)
             return 1
     removed = 0
     for path in _state_files(state_dir):
         print(f"removing {path}")
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        shutil.rmtree(path)
         removed += 1
     if not removed:
         print(f"{state_dir}: no state of a worker here")
@@ -73,7 +71,7 @@ def _state(config: StreamConfig) -> int:
 def _state_files(state_dir: Path) -> Iterator[Path]:
     """Faust's folder, with RocksDB in it, and the fact stores of all partitions."""
     yield from sorted(path for path in state_dir.glob("v*") if (path / "tables").is_dir())
-    yield from sorted(state_dir.glob("facts-*.sqlite*"))
+    yield from sorted(state_dir.glob(FACT_STORES))
 
 
 def _is_locked(path: Path) -> bool:

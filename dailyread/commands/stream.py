@@ -30,7 +30,8 @@ from dailyread.rules_file import name_of, rules_or_exit
 from dailyread.sdnotify import Notifier
 from metering.rules import Rules
 from metering.rules_digest import digest
-from storage.fact_store import SqliteFactStore, fact_store_path
+from storage.fact_store import fact_store_path
+from storage.fact_store_rocksdb import RocksFactStore
 from stream.marks import LaterStates, OtherRules
 from stream.opening import Opened
 from stream.processor import Processor
@@ -101,7 +102,7 @@ def worker_settings(config: StreamConfig, rules: str) -> WorkerSettings:
 def open_partition(settings: WorkerSettings, rules: Rules, name: str, number: int, states: Mapping[str, bytes]) -> Opened:
     """The fact store of a partition, and the rules upon it. OtherRules, with what the rules are called, where it may not go
     on from its states."""
-    facts = SqliteFactStore(fact_store_path(settings.state_dir, number))
+    facts = RocksFactStore(fact_store_path(settings.state_dir, number))
     rebuilt_us = asked_us(settings.state_dir, digest(rules))
     try:
         return Opened(

@@ -24,12 +24,11 @@ from metering.gasday import to_datetime, to_us
 from metering.ledger import AnyRecord
 from metering.replay import latest_us, replay
 from metering.rules import Rules
-from storage.fact_store import SqliteFactStore
+from storage.fact_store import FACT_STORES, read_fact_store
 from storage.ledger_sqlite import SqliteLedgerStore
 from storage.sqlite import StoreError
 
 SQLITE_MAGIC = b"SQLite format 3\0"
-FACT_STORES = "facts-*.sqlite"
 
 
 class SourceError(Exception):
@@ -138,13 +137,13 @@ def _of_fact_stores(folder: Path) -> Source:
     for path in paths:
         try:
             facts += _in_store(path)
-        except (StoreError, sqlite3.Error) as error:
-            raise SourceError(f"{path}: {error}") from error
+        except StoreError as error:
+            raise SourceError(str(error)) from error
     return _with_facts(str(folder), facts, [])
 
 
 def _in_store(path: Path) -> Iterator[AnyFact]:
-    store = SqliteFactStore(path, read_only=True)
+    store = read_fact_store(path)
     try:
         ldzs: set[str] = set()
         for point in store.points():

@@ -144,13 +144,13 @@ def test_explains_from_the_store_of_a_job_that_is_running(tmp_path: Path) -> Non
     """The ledger that the job keeps has the same record; the store is only read."""
     job = filled(tmp_path)
     try:
-        before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("facts-*.sqlite")}
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("facts-*.rocksdb/*")}
         done = explain("SMP-0001", "2026-01-09", "--store", str(tmp_path), "--json")
         assert done.returncode == 0, done.stderr
         found = msgspec.json.decode(done.stdout, type=Explanation)
         (kept,) = [each for each in job.ledger.records() if isinstance(each, Day) and each.gas_day == date(2026, 1, 9)]
         assert found.day == kept
-        assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("facts-*.sqlite")} == before
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("facts-*.rocksdb/*")} == before
     finally:
         job.close()
 
@@ -158,7 +158,7 @@ def test_explains_from_the_store_of_a_job_that_is_running(tmp_path: Path) -> Non
 def test_a_store_without_the_point_or_without_facts_gets_a_sentence(tmp_path: Path) -> None:
     done = explain("SMP-0001", "2026-01-09", "--store", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"no facts-*.sqlite here" in done.stderr
+    assert b"no facts-*.rocksdb here" in done.stderr
     filled(tmp_path).close()
     done = explain("SMP-0002", "2026-01-09", "--store", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, b"")
@@ -166,10 +166,10 @@ def test_a_store_without_the_point_or_without_facts_gets_a_sentence(tmp_path: Pa
 
 
 def test_a_file_that_is_no_store_gets_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "facts-00000.sqlite").write_bytes(b"nothing of the kind" * 100)
+    (tmp_path / "facts-00000.rocksdb").write_bytes(b"nothing of the kind" * 100)
     done = explain("SMP-0001", "2026-01-09", "--store", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"facts-00000.sqlite: cannot be read" in done.stderr
+    assert b"facts-00000.rocksdb: cannot be read" in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -10,7 +10,8 @@ from dailyread.cli import main
 from dailyread.rebuild_request import asked_us
 from metering.rules import Rules, load
 from metering.rules_digest import digest
-from storage.fact_store import SqliteFactStore, fact_store_path
+from storage.fact_store import fact_store_path
+from storage.fact_store_rocksdb import RocksFactStore
 
 HOLD = """
 import sys
@@ -32,7 +33,7 @@ def config(tmp_path: Path) -> Path:
 
 def test_state_and_facts_go_once_no_worker_holds_them(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = config.parent / "state"
-    SqliteFactStore(fact_store_path(state, 3)).close()
+    RocksFactStore(fact_store_path(state, 3)).close()
     (state / "ledger-index.sqlite").write_text("the writer's")
     table = state / "v1" / "tables" / "states-3.db"
     table.parent.mkdir(parents=True)

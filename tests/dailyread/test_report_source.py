@@ -17,7 +17,8 @@ from metering.messages import LedgerMessage
 from metering.performance import performance
 from metering.replay import replay
 from metering.rules import Rules
-from storage.fact_store import SqliteFactStore, fact_store_path
+from storage.fact_store import fact_store_path
+from storage.fact_store_rocksdb import RocksFactStore
 from storage.ledger_sqlite import SqliteLedgerStore
 from tests.test_imports import ROOT
 
@@ -41,7 +42,7 @@ def test_facts_in_a_file_give_the_ledger_as_of_any_instant(facts: list[AnyFact])
 
 def test_facts_in_a_workers_folder_give_the_same(facts: list[AnyFact], tmp_path: Path) -> None:
     for partition in (0, 3):
-        store = SqliteFactStore(fact_store_path(tmp_path, partition))
+        store = RocksFactStore(fact_store_path(tmp_path, partition))
         store.append(0, facts if partition == 3 else [])
         if partition == 0:
             store.close()
@@ -84,10 +85,10 @@ def test_empty_and_wrong_places(tmp_path: Path) -> None:
     path = tmp_path / "empty.jsonl"
     path.write_bytes(b"\n")
     assert (read_source(str(path)).latest, read_source(str(path)).records) == (None, [])
-    with pytest.raises(SourceError, match=r"holds no fact stores \(facts-\*\.sqlite\)"):
+    with pytest.raises(SourceError, match=r"holds no fact stores \(facts-\*\.rocksdb\)"):
         read_source(str(tmp_path))
-    (tmp_path / "facts-00000.sqlite").write_bytes(b"not SQLite, but long enough to be looked at")
-    with pytest.raises(SourceError, match=r"facts-00000\.sqlite"):
+    (tmp_path / "facts-00000.rocksdb").write_bytes(b"not a folder")
+    with pytest.raises(SourceError, match=r"facts-00000\.rocksdb"):
         read_source(str(tmp_path))
     with pytest.raises(SourceError, match="No such file"):
         read_source(str(tmp_path / "nowhere"))

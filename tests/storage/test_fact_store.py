@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rocksdict import Options, Rdict
 
 from metering.facts import (
     FACT_TYPES,
@@ -28,18 +28,19 @@ from metering.facts import (
 )
 from metering.limits import FIRST_GAS_DAY, LAST_GAS_DAY
 from metering.wire import Entry, decode_fact, encode_fact
-from storage.fact_store import FactStore, MemoryFactStore, OffsetGap, SqliteFactStore, fact_store_path
+from storage.fact_store import FactStore, MemoryFactStore, OffsetGap, fact_store_path, read_fact_store
+from storage.fact_store_rocksdb import RocksFactStore
 from storage.sqlite import StoreError
 from tests.metering.any_fact import of_kind
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 Make = Callable[[Path], FactStore]
-MAKERS: list[Make] = [lambda _: MemoryFactStore(), SqliteFactStore]
+MAKERS: list[Make] = [lambda _: MemoryFactStore(), RocksFactStore]
 
 
-@pytest.fixture(params=MAKERS, ids=["memory", "sqlite"])
+@pytest.fixture(params=MAKERS, ids=["memory", "rocksdb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FactStore]:
-    made = request.param(tmp_path / "facts.sqlite")
+    made = request.param(tmp_path / "facts.rocksdb")
     yield made
     made.close()
 
@@ -203,7 +204,7 @@ def test_any_store_is_a_plain_list_of_facts(frames: list[list[AnyFact]], data: s
     before = data.draw(st.one_of(st.none(), st.integers(0, len(frames) + 1)))
     with tempfile.TemporaryDirectory() as directory:
         for make in MAKERS:
-            store = make(Path(directory) / "facts.sqlite")
+            store = make(Path(directory) / "facts.rocksdb")
             for offset in deliveries:
                 store.append(offset, frames[offset])
             flat = [as_packed(fact) for frame in frames[:before] for fact in frame]
@@ -215,16 +216,16 @@ def test_any_store_is_a_plain_list_of_facts(frames: list[list[AnyFact]], data: s
             store.close()
 
 
-def test_a_file_a_partition() -> None:
-    assert fact_store_path(Path("state"), 3) == Path("state/facts-00003.sqlite")
+def test_a_folder_a_partition() -> None:
+    assert fact_store_path(Path("state"), 3) == Path("state/facts-00003.rocksdb")
 
 
 def test_what_was_appended_is_there_after_opening_again(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "facts.sqlite"
-    store = SqliteFactStore(path)
+    path = tmp_path / "new" / "facts.rocksdb"
+    store = RocksFactStore(path)
     store.append(0, [reading("1", 1, 2)])
     store.close()
-    again = SqliteFactStore(path)
+    again = RocksFactStore(path)
     again.append(1, [reading("1", 2, 3)])
     assert again.of_point("1") == [reading("1", 1, 2), reading("1", 2, 3)]
     again.close()
@@ -233,8 +234,8 @@ def test_what_was_appended_is_there_after_opening_again(tmp_path: Path) -> None:
 WRITE_FOR_EVER = """
 import sys
 from pathlib import Path
-from tests.storage.test_fact_store import SqliteFactStore, reading
-store = SqliteFactStore(Path(sys.argv[1]))
+from tests.storage.test_fact_store import RocksFactStore, reading
+store = RocksFactStore(Path(sys.argv[1]))
 offset = store.next_offset()
 while True:
     store.append(offset, [reading(str(number), offset, 9) for number in range(3)])
@@ -244,37 +245,98 @@ while True:
 
 
 def test_kill_9_loses_no_frame_and_leaves_none_half_done(tmp_path: Path) -> None:
-    path = tmp_path / "facts.sqlite"
+    path = tmp_path / "facts.rocksdb"
     for lines in (1, 40, 400):
         with subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             acknowledged = [int(writer.stdout.readline()) for _ in range(lines)][-1]
             os.kill(writer.pid, signal.SIGKILL)
-        store = SqliteFactStore(path)
+        store = RocksFactStore(path)
         assert store.next_offset() >= acknowledged
         for point in ("0", "1", "2"):
             assert store.of_point(point) == [reading(point, n, 9) for n in range(store.next_offset())]
         store.close()
 
 
-def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "facts.sqlite"
-    SqliteFactStore(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 7")
-    db.close()
-    with pytest.raises(StoreError, match=r"facts\.sqlite: of version 7, and this program reads version 1; remove it"):
-        SqliteFactStore(path)
+def test_it_is_read_beside_its_worker_and_nothing_is_written_there(tmp_path: Path) -> None:
+    path = tmp_path / "facts.rocksdb"
+    store = RocksFactStore(path)
+    for offset in range(200):
+        store.append(offset, [reading(str(number), offset, 9) for number in range(3)])
+    before = {each: each.stat().st_mtime_ns for each in path.iterdir()}
+    view = read_fact_store(path)
+    after = {each: each.stat().st_mtime_ns for each in path.iterdir()}
+    store.append(200, [reading("1", 200, 9)])
+    assert view.of_point("1") == [reading("1", n, 9) for n in range(200)]
+    assert view.points() == ["0", "1", "2"]
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: cannot be written"):
+        view.append(200, [reading("1", 200, 9)])
+    view.close()
+    assert after == before
+    assert {*path.iterdir()} == {*before}
+    store.close()
 
 
-def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "facts.sqlite"
-    path.write_bytes(b"no database" * 1000)
-    with pytest.raises(StoreError, match=r"facts\.sqlite: cannot be read as SQLite"):
-        SqliteFactStore(path)
+def test_one_that_is_not_there_is_not_made_for_reading(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: cannot be read"):
+        read_fact_store(tmp_path / "facts.rocksdb")
+    assert not (tmp_path / "facts.rocksdb").exists()
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "facts.rocksdb"
+    with subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(StoreError, match=r"facts\.rocksdb: in use by another process"):
+            RocksFactStore(path)
+        writer.kill()
+
+
+def test_one_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "facts.rocksdb"
+    RocksFactStore(path).close()
+    with Rdict(str(path), Options(raw_mode=True)) as db:
+        db[b"\0version"] = b"\x07"
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: of version 7, and this program reads version 1; remove it"):
+        RocksFactStore(path)
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: of version 7"):
+        read_fact_store(path)
+
+
+def test_another_database_is_no_fact_store(tmp_path: Path) -> None:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    Rdict(str(tmp_path / "other"), options).close()
+    with pytest.raises(StoreError, match="other: no fact store"):
+        read_fact_store(tmp_path / "other")
+
+
+@pytest.mark.parametrize("names", ["CURRENT", "MANIFEST*", "*.sst"])
+def test_one_that_is_damaged_is_refused_by_name(tmp_path: Path, names: str) -> None:
+    path = tmp_path / "facts.rocksdb"
+    store = RocksFactStore(path)
+    store.append(0, [reading(str(number), 1, 9) for number in range(3000)])
+    store.close()
+    RocksFactStore(path).close()  # what stood in its log stands in a file now
+    for each in path.glob(names):
+        each.write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: cannot be (opened|read)"):
+        RocksFactStore(path).of_point("7")
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: cannot be read"):
+        read_fact_store(path).of_point("7")
+
+
+def test_a_file_is_no_fact_store(tmp_path: Path) -> None:
+    path = tmp_path / "facts.rocksdb"
+    path.write_bytes(b"no folder" * 1000)
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: cannot be opened"):
+        RocksFactStore(path)
+    with pytest.raises(StoreError, match=r"facts\.rocksdb: cannot be read"):
+        read_fact_store(path)
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"file/facts\.sqlite: cannot be opened"):
-        SqliteFactStore(tmp_path / "file" / "facts.sqlite")
+    with pytest.raises(StoreError, match=r"file/facts\.rocksdb: cannot be opened"):
+        RocksFactStore(tmp_path / "file" / "facts.rocksdb")

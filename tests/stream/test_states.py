@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +40,13 @@ def test_what_is_staged_while_others_are_written_is_not_written_with_them(databa
         states = States(lambda: database, "changelog", 0, changelog)  # type: ignore[arg-type]
         states.stage({"1": b"first of 1", "2": b"first of 2"})
         states.cut()
-        with ThreadPoolExecutor(1) as disk:
-            writing = asyncio.create_task(states.write(disk))
-            await asyncio.sleep(0)
-            states.stage({"2": b"second of 2", "3": b"first of 3"})
-            assert dict(states) == {"1": b"first of 1", "2": b"second of 2", "3": b"first of 3"}
-            assert database.get(b"1") is None, "in RocksDB before the changelog has it"
-            changelog.acknowledges.set()
-            assert await writing == 2
+        writing = asyncio.create_task(states.write())
+        await asyncio.sleep(0)
+        states.stage({"2": b"second of 2", "3": b"first of 3"})
+        assert dict(states) == {"1": b"first of 1", "2": b"second of 2", "3": b"first of 3"}
+        assert database.get(b"1") is None, "in RocksDB before the changelog has it"
+        changelog.acknowledges.set()
+        assert await writing == 2
         assert changelog.sent == [[(b"1", b"first of 1"), (b"2", b"first of 2")]]
         assert {key: database.get(key) for key in (b"1", b"2", b"3", POSITION_KEY)} == {
             b"1": b"first of 1", b"2": b"first of 2", b"3": None, POSITION_KEY: b"41",

@@ -24,7 +24,8 @@ from metering.facts import CalorificValue, Registered, Tick, meter_point_of
 from metering.ledger import Change, Tolerance
 from metering.messages import DeadLetter
 from metering.wire import FrameError, UnknownVersion, decode_frame
-from storage.fact_store import SqliteFactStore, fact_store_path
+from storage.fact_store import fact_store_path
+from storage.fact_store_rocksdb import RocksFactStore
 from stream.app import MakeProcessor
 from stream.opening import Opened
 from stream.settings import Topics, WorkerSettings
@@ -48,7 +49,7 @@ class ToyProcessor:
 
     behind = None  # a frame is done at once
 
-    def __init__(self, partition: int, facts: SqliteFactStore, states: Mapping[str, bytes]) -> None:
+    def __init__(self, partition: int, facts: RocksFactStore, states: Mapping[str, bytes]) -> None:
         self.partition, self.facts, self.states = partition, facts, states
         self.rests_on = 0
         self.told: Counter[str] = Counter()
@@ -132,7 +133,7 @@ def make(settings: WorkerSettings) -> MakeProcessor:
     """How a partition's toy processor is made."""
 
     def processor(partition: int, states: Mapping[str, bytes]) -> Opened:
-        store = SqliteFactStore(fact_store_path(settings.state_dir, partition))
+        store = RocksFactStore(fact_store_path(settings.state_dir, partition))
         return Opened(ToyProcessor(partition, store, states), store)
 
     return processor
