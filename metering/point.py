@@ -52,6 +52,7 @@ class Point(Held):
         self.floor: int | None = None  # pruned: the first Day held
         self.anchor: int | None = None  # pruned: the first Day that may still change
         self.prune_from = 0  # the oldest open Day at which it is to be pruned again
+        self.closed_out = 0  # how many Days were: for who counts them, and sets it back
         self.open_days: list[int] = []  # appeared, not closed out, in the order of their close-outs
         self.settled = False  # a Day was closed out, or got its volume, at now_us itself
         self.before: dict[int, Belief] = {}  # what was believed before now_us, of the Days that changed at it
@@ -300,6 +301,7 @@ class Point(Held):
         if closing:
             self.settled = True
             del self.open_days[: len(closing)]
+            self.closed_out += len(closing)
             closing.sort()
             substitutes = effects_of(self).substitutes if self.review.errors else {}
             for day in closing:

@@ -46,6 +46,7 @@ class Reference:
         self.values: dict[tuple[str, int], list[Value]] = {}  # by LDZ and Day, in the order of receipt
         self.kept: Mapping[int, Book] = {}
         self.packed: bytes | None = None
+        self.ldzs: frozenset[str] = frozenset()  # those of all registrations
         self.registered: int | None = None  # the registration date: the smallest Gas Day that was registered
         self._last_from = NEVER  # the date of the last registration: what holds from then on is looked for once
         self._known_close_out: int | None = None
@@ -81,7 +82,8 @@ class Reference:
         return True
 
     def follow_registrations(self) -> None:
-        """Find the registration dates from the facts about them."""
+        """Find the registration dates, and the LDZs, from the facts about them."""
+        self.ldzs = frozenset(each.ldz for each in self.registrations)
         self._known_close_out = None
         if self.registrations:
             self.registered = self.registrations[0].gas_day.toordinal()

@@ -101,8 +101,8 @@ def _fixed_up_to(point: Point, held: Sequence[int], last: int) -> int:
     return BEGINNING
 
 
-def encode_state(point: Point) -> bytes:
-    """The bytes of a pruned point."""
+def encode_state(point: Point, before: bytes = b"") -> bytes:
+    """The bytes of a pruned point, after others that stand before them."""
     reference = point.reference
     if reference.packed is None:
         reference.packed = _encode(
@@ -123,7 +123,7 @@ def encode_state(point: Point) -> bytes:
             packed[day] = _encode(book)
     point.stale.clear()
     # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
-    return b"".join((b"\x93", head, reference.packed, b"\xdd", len(packed).to_bytes(4, "big"), *packed.values()))
+    return b"".join((before, b"\x93", head, reference.packed, b"\xdd", len(packed).to_bytes(4, "big"), *packed.values()))
 
 
 def version_of(data: bytes) -> int | None:
@@ -154,7 +154,7 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
 
 def outlook(point: Point) -> Outlook:
     """What is to come at a point."""
-    return Outlook(point.next_due_us(), frozenset(each.ldz for each in point.reference.registrations))
+    return Outlook(point.next_due_us(), point.reference.ldzs)
 
 
 def decode_outlook(data: bytes, rules: Rules, days: GasDays) -> Outlook:

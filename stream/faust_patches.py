@@ -22,7 +22,7 @@ from rocksdict import WriteBatch
 from yarl import URL
 
 from stream.faults import end_at_once
-from stream.states import POSITION_KEY, offset_of
+from stream.states import POSITION_KEY, WITHOUT_LOG, offset_of
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "rocksdict": "0.3.29"}
 
@@ -201,7 +201,7 @@ class GreatestOffsetStore(Store):  # type: ignore[misc]
             changes.put(key, state)
         position = max(record.offset for record in records)
         changes.put(POSITION_KEY, str(position).encode())
-        database.write(changes)
+        database.write(changes, WITHOUT_LOG)
 
     async def stop(self) -> None:
         """Close the databases; Faust only forgets them, and leaves the closing to the garbage collector."""

@@ -89,7 +89,7 @@ class Marks:
 
     def state(self, offset: int, point: Point) -> bytes:
         """The state of a pruned point that rests on the frame at that offset."""
-        return _HEAD.pack(offset, point.now_us, self._rebuilt_us, self.digest) + encode_state(point)
+        return encode_state(point, _HEAD.pack(offset, point.now_us, self._rebuilt_us, self.digest))
 
     def rules(self) -> dict[str, bytes]:
         """The rules, as they are kept among the states, before the first state that carries their digest."""

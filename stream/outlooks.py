@@ -21,9 +21,15 @@ class Outlooks:
 
     def note(self, meter_point: str, outlook: Outlook) -> None:
         """What is to come at a point from now on."""
+        if self._of.get(meter_point) == outlook:
+            return
         self._of[meter_point] = self._same.setdefault(outlook, outlook)
-        if outlook.due_us is not None and outlook.due_us < self._next_us:
-            self._next_us = outlook.due_us
+        due_us = outlook.due_us
+        if due_us is not None and due_us < self._next_us:
+            self._next_us = due_us
+
+    def __contains__(self, meter_point: object) -> bool:
+        return meter_point in self._of
 
     def due_us(self, meter_point: str) -> int:
         """When something happens by itself at a point next; an instant that never comes where nothing is to come."""

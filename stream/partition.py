@@ -63,13 +63,15 @@ class Output:
 
     def add(self, part: Slice, partition: int, offset: int) -> None:
         """Take what a slice says; `offset` is its frame's."""
+        size_bytes = sum(map(len, part.states.values()))
         for change in part.changes:
             key, value = encode_change(change, partition, offset)
             self.records.append((key, value))
-            self.size_bytes += len(key) + len(value)
-        self.dead += part.dead
-        self.size_bytes += sum(len(letter.payload) for letter in part.dead)
-        self.size_bytes += sum(map(len, part.states.values()))
+            size_bytes += len(key) + len(value)
+        for letter in part.dead:
+            self.dead.append(letter)
+            size_bytes += len(letter.payload)
+        self.size_bytes += size_bytes
 
 
 class Partition:
@@ -164,7 +166,8 @@ class Partition:
         offset = max(self.position, self._processor.rests_on) - 1
         for part in self._processor.remake(offset):
             self.beside += 1
-            await self._put(part, offset)
+            if self._put(part, offset):
+                await self._pause()
         self._filled.set()
         if self.beside:
             log.info("facts[%d]: made %d states anew under these rules", self.number, self.beside)
@@ -187,23 +190,24 @@ class Partition:
         self._processor.keep(read)
         for frame, facts in zip(frames, read, strict=False):
             for part in self._processor.follow(facts):
-                await self._put(part, frame.offset)
+                if self._put(part, frame.offset):
+                    await self._pause()
             self._output.done = frame.offset + 1
 
     async def _work_off(self, until_s: float) -> None:
         """Do what the frame `behind` has left, such as a tick that reaches many points, until an instant; a slice at least."""
         while (offset := self._processor.behind) is not None:
             self.beside += 1
-            await self._put(self._processor.work_off(), offset)
+            if self._put(self._processor.work_off(), offset):
+                await self._pause()
             if monotonic() >= until_s:
                 return
 
-    async def _put(self, part: Slice, offset: int) -> None:
-        """Put what follows from a frame where it is published; where it is time, let others go on."""
+    def _put(self, part: Slice, offset: int) -> bool:
+        """Put what follows from a frame where it is published; whether it is time to let others go on."""
         self._output.add(part, self.number, offset)
         self._states.stage(part.states)
-        if self._output.size_bytes >= BYTES_TOGETHER or monotonic() >= self._pause_s:
-            await self._pause()
+        return self._output.size_bytes >= BYTES_TOGETHER or monotonic() >= self._pause_s
 
     def _count(self) -> None:
         processor = self._processor

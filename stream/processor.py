@@ -243,7 +243,7 @@ class Processor:
         if self.partitions is None:
             return
         meter_point = meter_point_of(entry.content)
-        if meter_point in self._points and gateway != RELAY:
+        if meter_point in self._outlooks and gateway != RELAY:
             return
         if (meter_point is None) != (gateway == RELAY):
             raise ValueError("a fact without a meter point belongs on the broadcast topic, and only such a one does")
@@ -257,7 +257,6 @@ class Processor:
             stands_at, point = self._load(meter_point)
             if stands_at >= offset:
                 continue
-            open_days = point.open_days[:]
             try:
                 if stands_at < 0:
                     raise NeedsHistory
@@ -269,7 +268,6 @@ class Processor:
                 if self._due:
                     changes += point.advance(self._due[-1].now_us)
                 work = WORK_A_SLICE
-            self._count_closed(open_days, point)
             self._keep(meter_point, offset, point, changes, part)
             if work >= WORK_A_SLICE:
                 yield part
@@ -285,21 +283,15 @@ class Processor:
                 continue  # a frame of its own has brought it that far
             stands_at, point = self._load(meter_point)
             if stands_at < offset:
-                open_days = point.open_days[:]
                 try:
                     changes = point.advance(now_us)
                 except NeedsHistory:
                     point, changes = self._rebuild(meter_point, offset)
                     changes += point.advance(now_us)
-                self._count_closed(open_days, point)
                 self._keep(meter_point, offset, point, changes, part)
             if len(part.states) >= WORK_A_SLICE:
                 break
         return part
-
-    def _count_closed(self, were_open: Sequence[int], point: Point) -> None:
-        if were_open and were_open[0] not in point.open_days:  # they are in the order of their close-outs
-            self.closed_out += len(set(were_open).difference(point.open_days))
 
     def _take_up(self) -> dict[str, NotOurs]:
         """Index the points whose states can be gone on from; why the others cannot. OtherRules where these are to stay."""
@@ -333,9 +325,11 @@ class Processor:
     def _rebuild(self, meter_point: str, offset: int) -> tuple[Point, list[Change]]:
         """The point made anew from the fact store, and what differs from what its state has said."""
         state = self._states.get(meter_point)
-        was_us = None if state is None else self._marks.point(state, self._states).now_us
+        was = None if state is None else self._marks.point(state, self._states)
         before, after = self._history(meter_point, offset), self._history(meter_point, offset + 1)
-        return rebuilt(meter_point, before, was_us, after, self.rules, self.days)
+        point, changes = rebuilt(meter_point, before, None if was is None else was.now_us, after, self.rules, self.days)
+        point.closed_out = 0 if was is None else len(set(was.open_days).difference(point.open_days))
+        return point, changes
 
     def _history(self, meter_point: str, before_offset: int) -> list[AnyFact]:
         own = self._facts.of_point(meter_point, before_offset)
@@ -351,19 +345,15 @@ class Processor:
         state = self._states.get(meter_point)
         if state is None:
             return -1, Point(meter_point, self.rules, self.days)
-        held = split(state)[0].offset, self._marks.point(state, self._states)
-        self._cache(meter_point, held)
-        return held
-
-    def _cache(self, meter_point: str, held: tuple[int, Point]) -> None:
-        self._points[meter_point] = held
-        self._points.move_to_end(meter_point)
-        while len(self._points) > POINTS_CACHED:
-            self._points.popitem(last=False)
+        return split(state)[0].offset, self._marks.point(state, self._states)
 
     def _keep(self, meter_point: str, offset: int, point: Point, changes: Iterable[Change], part: Slice) -> None:
         prune(point)
-        self._cache(meter_point, (offset, point))
+        self.closed_out += point.closed_out
+        point.closed_out = 0
+        self._points[meter_point] = offset, point
+        if len(self._points) > POINTS_CACHED:
+            self._points.popitem(last=False)
         self._outlooks.note(meter_point, outlook(point))
         part.changes.extend(changes)
         if not self._said_rules:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, ItemsView, Iterator, Mapping
 from typing import Any
 
-from rocksdict import WriteBatch
+from rocksdict import WriteBatch, WriteOptions
 
 from stream.sink import Sink
 
 OFFSET_BYTES = 8
 POSITION_KEY = b"__faust\0offset__"  # Faust's own: the changelog's offset up to which RocksDB has it
+# RocksDB's log is the changelog: the states that a killed process had in memory, some thousands, come from there again.
+WITHOUT_LOG = WriteOptions()
+WITHOUT_LOG.disable_wal = True
 
 
 def offset_of(state: bytes) -> int:
@@ -96,4 +99,4 @@ def _write(database: Any, states: list[tuple[bytes, bytes]], offset: int | None)
         batch.put(key, state)
     if offset is not None:
         batch.put(POSITION_KEY, str(offset).encode())
-    database.write(batch)
+    database.write(batch, WITHOUT_LOG)
