@@ -1,13 +1,15 @@
 """What a meter-Day costs a partition that has few points, and one that has many.
 
     python -m benchmarks.growth [--sizes 1000 20000] [--days 5000] [--folder FOLDER]
-    python -m benchmarks.growth --sizes 1000 100000 1000000 --days 10000       # the whole: 8 GB in --folder
+    python -m benchmarks.growth --sizes 1000 100000 1000000 --days 8000       # the whole: 8 GB in --folder, ten minutes
 
 Each partition has so many points with 30 Days of state in RocksDB and 30 Days of facts in its fact store (`population.py`), and
-is worked on in a process of its own. To it come frames of 64 points' Days, of points at random; where there are fewer points
-than `--days`, Day after Day of the same. It is `stream/partition.py` with its processor and its states, and a broker behind
-them; only Faust's fetcher is left out. Printed: how long opening takes; microseconds of processor time and by the clock that a
-meter-Day takes, and the first as a multiple of the first size's; memory; bytes on disk of a point's state.
+is worked on in a process of its own. To it come frames of 64 points' Days, the points in a random order that is the same each
+Day: first a sound Day of every point, which does not count, as some still have to do with what was wrong before; then
+`--days` meter-Days, of several Days where there are fewer points. It is `stream/partition.py` with its processor and its
+states, and a broker behind them; only Faust's fetcher is left out. Printed: how long opening takes; microseconds of processor
+time and by the clock that a meter-Day takes, and the first as a multiple of the first size's; memory; bytes on disk of a
+point's state.
 """
 
 from __future__ import annotations
@@ -20,12 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from faust.stores.rocksdb import RocksDBOptions
 from rocksdict import WriteBatch
 
 from benchmarks.nation_load import Place, place
@@ -34,17 +35,17 @@ from metering.gasday import to_datetime
 from storage.fact_store import fact_store_path
 from storage.fact_store_rocksdb import RocksFactStore
 from stream.faults import FreezeGuard
-from stream.faust_patches import ROCKSDB
 from stream.opening import Opened, Opening
 from stream.partition import Frame, Partition
 from stream.processor import Processor
 from stream.settings import Topics, WorkerSettings
 from stream.sink import Sink
-from stream.states import States
+from stream.states import States, open_states
 from stream.worker import CYCLES_EVERY
 from tests.integration.services import KafkaBroker
 
 A_FRAME = 64
+STATES = "states.rocksdb"
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -58,29 +59,22 @@ class Said(msgspec.Struct, frozen=True):
     state_bytes: float
 
 
-def frames(points: int, days: int, made: Models) -> Iterator[Frame]:
-    """The frames, Day after Day where there are fewer points than meter-Days."""
+def frames(points: int, day: int, made: Models, most: int) -> Iterator[Frame]:
+    """The frames of a Day after those that the states have had, of so many points at most."""
     numbers = [*range(points)]
     random.Random(3).shuffle(numbers)
-    offset = 1
-    for day in range(-(-days // points)):
-        at = to_datetime(TURN_US + day * 86_400_000_000 + 600_000_000)
-        for first in range(0, min(points, days), A_FRAME):
-            some = [(name(n), made.settled[n % len(made.settled)]) for n in numbers[first : first + A_FRAME]]
-            yield Frame(offset, at, frame([model.of(who, model.following[day]) for who, model in some], "gateway"))
-            offset += 1
+    at, offset = to_datetime(TURN_US + day * 86_400_000_000 + 600_000_000), 1 + day * -(-points // A_FRAME)
+    for first in range(0, min(points, most), A_FRAME):
+        some = [(name(n), made.settled[n % len(made.settled)]) for n in numbers[first : min(first + A_FRAME, most)]]
+        yield Frame(offset, at, frame([model.of(who, model.following[day]) for who, model in some], "gateway"))
+        offset += 1
 
 
-def database(folder: Path) -> Any:
-    """RocksDB as the worker has it."""
-    return RocksDBOptions(**ROCKSDB, use_rocksdict=True).open(folder / "states.rocksdb")
-
-
-def prepare(folder: Path, points: int, made: Models) -> float:
-    """States and fact store of so many points; bytes on disk of a state."""
+def prepare(folder: Path, points: int, made: Models) -> None:
+    """States and fact store of so many points."""
     own = [(name(n), made.settled[n % len(made.settled)]) for n in range(points)]
     write_fact_store(fact_store_path(folder, 0), own, made.values)
-    db = database(folder)
+    db = open_states(folder / STATES)
     for key, value in made.rules.items():
         db.put(key.encode(), value)
     for first in range(0, points, 1000):
@@ -89,20 +83,19 @@ def prepare(folder: Path, points: int, made: Models) -> float:
             batch.put(meter_point.encode(), model.of(meter_point, model.state))
         db.write(batch)
     db.close()
-    return sum(each.stat().st_size for each in (folder / "states.rocksdb").glob("*.sst")) / points
 
 
-async def work(where: Place, points: int, days: int, made: Models, state_bytes: float) -> Said:
+async def work(where: Place, points: int, days: int, made: Models) -> Said:
     """Open the partition, and work on all frames."""
     topics = where.kafka.topics
     settings = WorkerSettings(
         kafka={"bootstrap_servers": list(where.kafka.bootstrap_servers)}, partitions=1, group=where.group, instance="1",
         topics=Topics(topics.facts, topics.broadcast, topics.ledger, topics.dead_letter), state_dir=where.folder,
     )  # fmt: skip
-    sink, db = await Sink(settings.aiokafka).start(), database(where.folder)
+    sink, db = await Sink(settings.aiokafka).start(), open_states(where.folder / STATES)
     states = States(lambda: db, where.changelog, 0, sink)
-    coming = [*frames(points, days, made)]
-    del made
+    a_day = min(points, days)
+    coming = [each for day in range(days // a_day) for each in frames(points, day + 1, made, a_day)]
     gc.collect()
     gc.freeze()
     processors: list[Processor] = []
@@ -116,18 +109,32 @@ async def work(where: Place, points: int, days: int, made: Models, state_bytes: 
     partition.open(states, Opening(settings.kafka, settings.topics.facts, 0, make))
     while not processors:
         await asyncio.sleep(0.01)
-    open_s, began_s, began_cpu_s = time.perf_counter() - began_s, time.perf_counter(), time.process_time()
-    for first in range(0, len(coming), 20):
-        while not partition.wants:
-            await asyncio.sleep(0.002)
-        partition.accept(coming[first : first + 20])
-    while partition.position <= coming[-1].offset:
-        await asyncio.sleep(0.002)
+    open_s = time.perf_counter() - began_s
+    await take(partition, frames(points, 0, made, points))
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
+    await take(partition, coming)
     cpu_s, wall_s = time.process_time() - began_cpu_s, time.perf_counter() - began_s
     await partition.close()
     await sink.stop()
-    done = max(1, -(-days // points)) * min(points, days)
-    return Said(points, open_s, cpu_s / done * 1e6, wall_s / done * 1e6, resident_mib(), state_bytes)
+    done = days // a_day * a_day
+    return Said(points, open_s, cpu_s / done * 1e6, wall_s / done * 1e6, resident_mib(), disk_bytes(where.folder) / points)
+
+
+async def take(partition: Partition, coming: Iterable[Frame]) -> None:
+    """Give the partition frames as it wants them, until all are done."""
+    last = 0
+    while some := [*islice(coming := iter(coming), 20)]:
+        while not partition.wants:
+            await asyncio.sleep(0.002)
+        partition.accept(some)
+        last = some[-1].offset
+    while partition.position <= last:
+        await asyncio.sleep(0.002)
+
+
+def disk_bytes(folder: Path) -> int:
+    """Of the states."""
+    return sum(each.stat().st_size for each in (folder / STATES).iterdir())
 
 
 def resident_mib() -> float:
@@ -141,13 +148,14 @@ def one(points: int, days: int, models_file: Path, folder: Path, bootstrap: str)
     made = msgspec.msgpack.decode(models_file.read_bytes(), type=Models)
     gc.set_threshold(*CYCLES_EVERY)
     where = place(bootstrap, 1, folder)
-    return asyncio.run(work(where, points, days, made, prepare(folder, points, made)))
+    prepare(folder, points, made)
+    return asyncio.run(work(where, points, days, made))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 20_000])
-    parser.add_argument("--days", type=int, default=5000, help="meter-Days that are worked on; at most ten a point")
+    parser.add_argument("--days", type=int, default=5000, help="meter-Days that count; at most nine a point")
     parser.add_argument("--models", type=int, default=MODELS)
     parser.add_argument("--folder", type=Path, help="for all data; default: a temporary one; removed at the end")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)

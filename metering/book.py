@@ -34,7 +34,6 @@ class Book(msgspec.Struct, array_like=True):
     for the state.
     """
 
-    day: int = 0
     pieces: list[tuple[int, bytes]] = []
     start: Standing | None = None
     closed: int = OPEN

@@ -72,7 +72,7 @@ class _Determination:
         self.now_us = as_of_us
         point.first_day, point.last_day = point.reference.registered, self.days.day_of(as_of_us)
         for day in range(point.first_day, point.last_day + 1) if point.first_day is not None else ():
-            point.books.setdefault(day, Book(day))
+            point.books.setdefault(day, Book())
         for day in self.review.records:
             point.book(day)
         return fold({}, (change for day in sorted(point.books) for change in changes_of(point, day)))
@@ -129,7 +129,7 @@ class _Determination:
         reference = point.reference
         fixed = {day for _, place in self.fixed for day in (place.judged, place.judged + 1)}
         held = {*pieces, *self.kept, *fixed, *reference.changes_of_meter()}
-        books = point.books = {day: Book(day) for day in sorted({*held, *(day + n for day in held for n in (-1, 1))})}
+        books = point.books = {day: Book() for day in sorted({*held, *(day + n for day in held for n in (-1, 1))})}
         for day, book in books.items():
             found = point.batches[day] = judge_day(day, pieces.get(day, []), reference.settings(day))
             book.ran, book.failed, book.tolerances = found.ran, found.failed, found.tolerances
@@ -218,7 +218,7 @@ class _Determination:
     def _close_out(self, point: Held, day: int, instead: Instead | None) -> None:
         book = point.books.get(day)
         if book is None:
-            book = point.books[day] = self.kept[day] = Book(day)
+            book = point.books[day] = self.kept[day] = Book()
         litres = point.advance_l(day, day + 1) if book.valid else None
         if litres is not None:
             book.closed, book.closed_l = ACTUAL, litres

@@ -54,7 +54,7 @@ class Held:
         """What is held of a Day, made where it is missing."""
         book = self.books.get(day)
         if book is None:
-            book = self.books[day] = Book(day)
+            book = self.books[day] = Book()
             if day > self.last_held:
                 self.last_held = day
             self.stale.add(day)

@@ -358,10 +358,10 @@ class Point(Held):
     def _fix(self, day: int, book: Book) -> None:
         """Fix the readings on which the Day is closed out as actual."""
         if day >= self.reference.steady_from:
-            for begun in (book, self.book(day + 1)):
+            for at, begun in ((day, book), (day + 1, self.book(day + 1))):
                 if begun.start is not None and not begun.start.fixed:
                     begun.start = Standing(begun.start.at_us, begun.start.ticks, True)
-                    self.stale.add(begun.day)
+                    self.stale.add(at)
             return
         for meter, low, high in self.spans(day, day + 1):
             for place in (low, high):

@@ -95,8 +95,10 @@ class Reference:
         self.current, self.steady_from = None, NEVER
         if self.meters and self.meters[-1].to_us is None:
             self.current = last = self.meters[-1]
-            day = self.days.day_of(last.from_us)
-            self.steady_from = 0 if last.number == 0 else day + (self.days.start_us(day) < last.from_us)
+            self.steady_from = 0
+            if last.number > 0:
+                day = self.days.day_of(last.from_us)
+                self.steady_from = day + (self.days.start_us(day) < last.from_us)
 
     def _take_value(self, fact: CalorificValue) -> bool:
         key = (fact.ldz, fact.gas_day.toordinal())

@@ -6,6 +6,7 @@ flags rest on, and Failed Days that wait for a determination. What reaches furth
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,10 +21,9 @@ from metering.held import WEEK
 from metering.point import Point
 from metering.rules import Rules
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 PRUNE_EVERY_DAYS = 4
 BEGINNING = -1  # nothing was let go of yet
-_DAY = slice(4, 8)  # of a Book's bytes: an array of 16 to 65,535 fields takes three bytes, the mark of a 32-bit integer one
 
 
 class _ReferenceState(msgspec.Struct, array_like=True, frozen=True):
@@ -59,9 +59,11 @@ class Outlook(NamedTuple):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_any = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw]).decode
+# The head, the reference facts, the ordinals of the Days, and the Days.
+_decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, bytes, list[msgspec.Raw]]).decode
+_decode_without_days = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw, msgspec.Raw]).decode
 _decode_reference = msgspec.msgpack.Decoder(_ReferenceState).decode
-_decode_books = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_DAYS_TYPE = "i"  # of the array of ordinals
 
 
 def prune(point: Point) -> None:
@@ -122,8 +124,12 @@ def encode_state(point: Point, before: bytes = b"") -> bytes:
                 book.pieces = []  # what comes about such a Day goes to the fact store
             packed[day] = _encode(book)
     point.stale.clear()
-    # The three parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
-    return b"".join((before, b"\x93", head, reference.packed, b"\xdd", len(packed).to_bytes(4, "big"), *packed.values()))
+    days = array(_DAYS_TYPE, packed).tobytes()
+    # The four parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
+    return b"".join((
+        before, b"\x94", head, reference.packed, b"\xc6", len(days).to_bytes(4), days,
+        b"\xdd", len(packed).to_bytes(4), *packed.values(),
+    ))  # fmt: skip
 
 
 def version_of(data: bytes) -> int | None:
@@ -139,12 +145,12 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
 
     Its Days are unpacked one by one, when they are first asked for.
     """
-    point, books = _without_days(data, rules, days)
     try:
-        parts = [*map(bytes, _decode_books(books))]
+        state, reference, held, books = _decode_parts(data)
+        point = _without_days(state, reference, rules, days)
+        point.packed = dict(zip(array(_DAYS_TYPE, held), books, strict=True))
     except msgspec.MsgspecError as error:
-        raise ValueError(f"not a state: {error}") from error
-    point.packed = {int.from_bytes(part[_DAY]): part for part in parts}
+        raise _no_state(data, error) from error
     point.books = point.reference.kept = Books(point.packed)
     point.last_held = max(point.packed, default=BEGINNING)
     if point.floor is not None and point.floor != BEGINNING:  # as it is when each Day in turn is closed out as actual
@@ -159,18 +165,25 @@ def outlook(point: Point) -> Outlook:
 
 def decode_outlook(data: bytes, rules: Rules, days: GasDays) -> Outlook:
     """What is to come at the point of `encode_state`'s bytes, without looking at its Days. Raises as `decode_state` does."""
-    return outlook(_without_days(data, rules, days)[0])
-
-
-def _without_days(data: bytes, rules: Rules, days: GasDays) -> tuple[Point, msgspec.Raw]:
-    """The point of a state but for its Days, and their bytes."""
     try:
-        state, packed, books = _decode_parts(data)
-        if state.v != STATE_VERSION:
-            raise ValueError(f"state version {state.v}; this program knows version {STATE_VERSION}")
-        reference = _decode_reference(packed)
+        state, reference, _, _ = _decode_without_days(data)
+        return outlook(_without_days(state, reference, rules, days))
     except msgspec.MsgspecError as error:
-        raise ValueError(f"not a state: {error}") from error
+        raise _no_state(data, error) from error
+
+
+def _no_state(data: bytes, error: Exception) -> ValueError:
+    version = version_of(data)
+    if version not in (None, STATE_VERSION):
+        return ValueError(f"state version {version}; this program knows version {STATE_VERSION}")
+    return ValueError(f"not a state: {error}")
+
+
+def _without_days(state: _Head, packed: msgspec.Raw, rules: Rules, days: GasDays) -> Point:
+    """The point of a state but for its Days."""
+    if state.v != STATE_VERSION:
+        raise ValueError(f"state version {state.v}; this program knows version {STATE_VERSION}")
+    reference = _decode_reference(packed)
     point = Point(state.meter_point, rules, days)
     point.now_us, point.first_day, point.last_day = state.now_us, state.first_day, state.last_day
     point.floor, point.anchor, point.open_days = state.floor, state.anchor, state.open_days
@@ -179,7 +192,7 @@ def _without_days(data: bytes, rules: Rules, days: GasDays) -> tuple[Point, msgs
     held = point.reference
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
-    held.packed = bytes(packed)
+    held.packed = packed
     held.follow_registrations()
     held.follow_meters()
-    return point, books
+    return point

@@ -22,11 +22,10 @@ from rocksdict import WriteBatch
 from yarl import URL
 
 from stream.faults import end_at_once
-from stream.states import POSITION_KEY, WITHOUT_LOG, offset_of
+from stream.states import POSITION_KEY, WITHOUT_LOG, offset_of, open_states
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "rocksdict": "0.3.29"}
 
-ROCKSDB = {"block_cache_size": 32 * 1024**2, "write_buffer_size": 8 * 1024**2}  # of each partition
 FULL_S = 0.01  # how soon to look again whether a partition that had enough wants more
 
 Starts = Mapping[int, int]  # partition -> offset of the first frame that is not done
@@ -179,8 +178,11 @@ class GreatestOffsetStore(Store):  # type: ignore[misc]
     """Keeps, of the states of one key in the changelog, that which rests on the greatest `facts` offset.
 
     Faust keeps the last one, which may be a late write of a worker that had already lost the partition. A failure ends
-    the process: recovery would log it, and wait for ever.
+    the process: recovery would log it, and wait for ever. The databases are those of `states.py`.
     """
+
+    def _open_for_partition(self, partition: int) -> Any:
+        return open_states(self.partition_path(partition))
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
         """Bring RocksDB up to these changelog records."""
@@ -224,7 +226,6 @@ class StateTable(faust.Table):  # type: ignore[misc]
             value_type=bytes,
             value_serializer="raw",
             driver="rocksdict",
-            options=dict(ROCKSDB),  # Faust takes out of it what it knows
         )
 
 

@@ -28,6 +28,9 @@ class Outlooks:
         if due_us is not None and due_us < self._next_us:
             self._next_us = due_us
 
+    def __len__(self) -> int:
+        return len(self._of)
+
     def __contains__(self, meter_point: object) -> bool:
         return meter_point in self._of
 

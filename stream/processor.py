@@ -7,7 +7,7 @@ explains. A state's value is its head (`marks.py`) and the engine's bytes (`mete
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -48,7 +48,9 @@ from stream.outlooks import Outlooks
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
 REDRIVE = "redrive"  # that of who puts dead letters back: alone its frames may say where a fact stood before
-POINTS_CACHED = 2_000  # of a partition, some 30 KiB each; unpacking one that is not takes a third of what its Day takes
+# Points that are held unpacked, some 30 KiB each. Of a partition with more of them none is: each comes once or twice a Day,
+# after all others, and would only have made for cold memory meanwhile.
+POINTS_HELD = 2_000
 # Facts, or points that a tick reaches: some tens of milliseconds. Who calls has heartbeats to send between slices.
 WORK_A_SLICE = 64
 OF_THE_EDGE = (Alarm, GivenUp, IntervalSet, PollFailed)
@@ -103,7 +105,7 @@ class Processor:
         self.partition, self.topic, self.partitions = partition, topic, partitions
         self.rules, self.days = rules, rules.calendar()
         self._facts, self._states = facts, states
-        self._points: OrderedDict[str, tuple[int, Point]] = OrderedDict()
+        self._points: dict[str, tuple[int, Point]] = {}
         self._outlooks = Outlooks()
         self._due: deque[_Due] = deque()
         self._marks = Marks(rules, self.days, rebuilt_us)
@@ -340,7 +342,6 @@ class Processor:
         """The point and the offset its state rests on; a new point, and -1, where there is none."""
         held = self._points.get(meter_point)
         if held is not None:
-            self._points.move_to_end(meter_point)
             return held
         state = self._states.get(meter_point)
         if state is None:
@@ -351,10 +352,11 @@ class Processor:
         prune(point)
         self.closed_out += point.closed_out
         point.closed_out = 0
-        self._points[meter_point] = offset, point
-        if len(self._points) > POINTS_CACHED:
-            self._points.popitem(last=False)
         self._outlooks.note(meter_point, outlook(point))
+        if len(self._outlooks) <= POINTS_HELD:
+            self._points[meter_point] = offset, point
+        elif self._points:
+            self._points.clear()
         part.changes.extend(changes)
         if not self._said_rules:
             part.states.update(self._marks.rules())

@@ -8,12 +8,20 @@ partition and wrote once more when it woke changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from rocksdict import WriteBatch, WriteOptions
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
 
 from stream.sink import Sink
 
+_BUFFER_BYTES = 16 * 1024**2  # of each partition, twice: what is written to, and what is being sorted
+_CACHE_BYTES = 8 * 1024**2  # for the keys; the states are in the operating system's own cache
+_APART_BYTES = 256  # of a value that is kept apart
+_FILE_BYTES = 16 * 1024**2
+# The oldest part of these files is freed by copying what still holds. Not more of them: most states are replaced within a Day.
+_FREED = 0.1
+_BITS_A_KEY = 10
 OFFSET_BYTES = 8
 POSITION_KEY = b"__faust\0offset__"  # Faust's own: the changelog's offset up to which RocksDB has it
 # RocksDB's log is the changelog: the states that a killed process had in memory, some thousands, come from there again.
@@ -26,6 +34,28 @@ def offset_of(state: bytes) -> int:
     if len(state) < OFFSET_BYTES:
         raise ValueError(f"a state of {len(state)} bytes, which is too short to begin with an offset")
     return int.from_bytes(state[:OFFSET_BYTES], "big")
+
+
+def open_states(path: Path) -> Rdict:
+    """A partition's RocksDB, made where there is none.
+
+    States are large beside their keys, and each is replaced several times a Day. So they stand in files apart, where the
+    sorting of the keys does not copy them again and again.
+    """
+    options, table = Options(raw_mode=True), BlockBasedOptions()
+    options.create_if_missing(True)
+    options.set_write_buffer_size(_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_enable_blob_files(True)
+    options.set_min_blob_size(_APART_BYTES)
+    options.set_blob_file_size(_FILE_BYTES)
+    options.set_blob_compression_type(DBCompressionType.lz4())
+    options.set_enable_blob_gc(True)
+    options.set_blob_gc_age_cutoff(_FREED)
+    table.set_block_cache(Cache(_CACHE_BYTES))
+    table.set_bloom_filter(_BITS_A_KEY, block_based=False)
+    options.set_block_based_table_factory(table)
+    return Rdict(str(path), options)
 
 
 class _Items(ItemsView[str, bytes]):

@@ -60,10 +60,10 @@ def test_books_are_a_mapping_whether_packed_or_not() -> None:
     books = decode_state(state, RULES, DAYS).books
     first, *others = books
     assert isinstance(books, Books)
-    assert (books.get(1), books.get(1, Book(7)), 1 in books, first in books) == (None, Book(7), False, True)
+    assert (books.get(1), books.get(1, Book(closed=7)), 1 in books, first in books) == (None, Book(closed=7), False, True)
     with pytest.raises(KeyError):
         books[1]
-    books[1] = Book(1)
-    assert (books[1], list(books), len(books)) == (Book(1), [first, *others, 1], len(others) + 2)
+    books[1] = Book(closed=1)
+    assert (books[1], list(books), len(books)) == (Book(closed=1), [first, *others, 1], len(others) + 2)
     del books[1], books[first]
     assert (books.get(first), list(books)) == (None, others)

@@ -104,7 +104,7 @@ def test_a_process_may_end_at_any_step(seed: int, monkeypatch: pytest.MonkeyPatc
     committed = 0
     while committed < len(log.frames):
         ends_after, together = dice.choice([None, dice.randint(0, 60)]), dice.choice([1, 2, 7, 100])
-        monkeypatch.setattr(module, "POINTS_CACHED", dice.choice([0, 2000]))  # 0: each point comes from its state each time
+        monkeypatch.setattr(module, "POINTS_HELD", dice.choice([0, 2000]))  # 0: each point comes from its state each time
         done = work(log, committed, ends_after, together, dice.choice([0.0, 0.3, 1.0]))
         committed = done if done == len(log.frames) else max(committed, done - dice.randint(0, 4))
     assert log.dead == []
