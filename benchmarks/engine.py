@@ -10,25 +10,20 @@ of a state with 400 Days of history, and whether a late fact for its tenth Day g
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from benchmarks.compiled import is_compiled, run_compiled
 from dailyread.jsonlines import write_fact
-from metering import point as point_module
 from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered
 from metering.gasday import GasDays, to_datetime
 from metering.messages import encode_change
@@ -38,7 +33,6 @@ from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
 from metering.wire import PackedReadings, decode_entry, encode_frame, open_frame
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 DAYS = GasDays()
 RULES = Rules()
 FIRST = date(2026, 1, 1).toordinal()
@@ -195,21 +189,9 @@ def size() -> None:
     print(f"a late fact for Day 10: {took_ms:.0f} ms; agrees with the whole history: {agrees}")
 
 
-def compiled() -> int:
-    """Install the compiled rules into a folder of their own, and measure them; the exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "source"  # a copy: what an earlier build left beside the sources would be taken along
-        shutil.copytree(REPOSITORY, source, ignore=shutil.ignore_patterns(".*", "build", "out", "*.egg-info"))
-        options = ["-q", "--no-build-isolation", "--no-deps", "--target", folder]
-        build = [sys.executable, "-m", "pip", "install", *options, str(source)]
-        subprocess.run(build, env=os.environ | {"DAILYREAD_COMPILE": "1"}, check=True)
-        measure_it = [sys.executable, "-m", "benchmarks.engine"]
-        return subprocess.run(measure_it, cwd=folder, env=os.environ | {"PYTHONPATH": f"{folder}:{REPOSITORY}"}).returncode
-
-
 if __name__ == "__main__":
     if "--compiled" in sys.argv[1:]:
-        sys.exit(compiled())
-    print("the rules are", "compiled" if str(point_module.__file__).endswith(".so") else "plain Python")
+        sys.exit(run_compiled("benchmarks.engine", []))
+    print("the rules are", "compiled" if is_compiled() else "plain Python")
     cost()
     size()

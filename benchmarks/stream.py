@@ -1,6 +1,7 @@
 """Meter-Days a second of one worker of the stream job, beside Quix Streams and Bytewax with the same rules on the same topic.
 
     python -m tests.integration.services with python -m benchmarks.stream [--rounds 3] [--points 2000] [--days 15]
+        [--compiled]
 
 Needs `pip install -e '.[dev,rivals]'`. Each contender reads the topic from its beginning in a process of its own
 (`stream_contenders.py`), in turns, `--rounds` times: facts in, rules, states kept and recoverable, records out, the offset
@@ -9,7 +10,8 @@ frames of `many` (64). First with `toy` rules, which show what the frameworks co
 should be; there a plain Faust agent and a bare confluent-kafka loop run, too. Then with the `whole` rules.
 
 Printed for each: meter-Days a second and microseconds a meter-Day by the clock; processor time a meter-Day, of all threads;
-both without what the rules alone take for the same messages, measured in this run too. Medians of the rounds.
+both without what the rules alone take for the same messages, measured in this run too. Medians of the rounds. With
+`--compiled` the rules, for all, and the stream job are compiled first (see setup.py).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.compiled import REPOSITORY, is_compiled, run_compiled
 from benchmarks.engine import FIRST, batch, reference_facts, start
 from benchmarks.stream_contenders import CONTENDERS, Job, Said
 from benchmarks.stream_rules import KINDS, Message, Own, own_us
@@ -41,7 +44,6 @@ from metering.wire import encode_frame, partition_of
 
 PARTITIONS = 4
 MANY = 64
-REPOSITORY = Path(__file__).resolve().parent.parent
 WORKERS = {"toy": ("ours", "quix", "bytewax", "faust", "bare"), "whole": ("ours", "quix", "bytewax")}
 
 
@@ -105,7 +107,7 @@ def run(config: KafkaConfig, contender: str, kind: str, sent: Sequence[Message],
         command = [sys.executable, "-m", "benchmarks.stream_contenders", str(told)]
         if profile is not None:
             command = ["py-spy", "record", "--gil", "-r", "500", "-f", "raw", "-o", profile, "--", *command]
-        path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(REPOSITORY)])
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"wall_us"')]
     if not lines:
@@ -117,7 +119,7 @@ def show(kind: str, shape: str, said: dict[str, list[Said]], owns: Sequence[Own]
     """Print the medians."""
     own = Own(*(statistics.median(each) for each in zip(*owns, strict=True)))
     alone = f"{own.apply_us + own.save_us:.1f} us, {own.save_us:.1f} of them the state"
-    print(f"\n{kind} rules ({alone}), {shape} meter point(s) a message")
+    print(f"\n{'compiled ' * is_compiled()}{kind} rules ({alone}), {shape} meter point(s) a message")
     print(f"{'':10}{'Days/s':>9}{'us a Day':>10}{'without':>9}{'cpu us':>9}{'without':>9}{'states':>8}")
     for name, each in said.items():
         wall, cpu, saves = (statistics.median(getattr(one, field) for one in each) for field in ("wall_us", "cpu_us", "saves"))
@@ -134,9 +136,12 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=15, help="Days that count")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--shapes", nargs="+", default=["one", "many"], choices=["one", "many"])
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(CONTENDERS))
     parser.add_argument("--profile", help="file for py-spy's raw stacks of the last contender")
     args = parser.parse_args()
+    if args.compiled:
+        sys.exit(run_compiled("benchmarks.stream", [each for each in sys.argv[1:] if each != "--compiled"]))
     bootstrap = os.environ["KAFKA_BOOTSTRAP_SERVERS"].split(",")[0]
     for shape in args.shapes:
         sent = list(messages(args.points, args.warm + args.days, 1 if shape == "one" else MANY))

@@ -192,7 +192,7 @@ def _without_days(state: _Head, packed: msgspec.Raw, rules: Rules, days: GasDays
     held = point.reference
     held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
     held.bypasses, held.faults = reference.bypasses, reference.faults
-    held.packed = packed
+    held.packed = bytes(packed)
     held.follow_registrations()
     held.follow_meters()
     return point
