@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -69,7 +70,7 @@ def test_a_fact_store_that_was_lost_is_read_again_before_the_next_frame(toys: To
     time.sleep(1)
     worker.kill()
     for path in toys.folder.glob("state-1/facts-*"):
-        path.unlink()
+        shutil.rmtree(path)
     worker = toys.worker()
     worker.wait_for_log("frames again for the fact store")
     toys.send_numbers(20)
