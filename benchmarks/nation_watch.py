@@ -165,7 +165,7 @@ def show(watch: Watch, folder: Path) -> None:
         cpu_s = last.uses[who].cpu_s - watch.samples[0].uses[who].cpu_s
         print(f"{who:10}{cpu_s:8.0f}{cpu_s / last.at_s:10.2f}  {memory}")
     sizes = {each.name: _size_mib(each) for each in (folder / "kafka", folder / "influxdb", folder / "job")}
-    stores = sum(each.stat().st_size for each in (folder / "job").glob("facts-*")) / 2**20
+    stores = sum(map(_size_mib, (folder / "job").glob("facts-*")))
     print(f"MiB on disk: {', '.join(f'{name} {size:,.0f}' for name, size in sizes.items())}, of which facts {stores:,.0f}")
 
 
