@@ -92,8 +92,9 @@ def test_after_kill_9_what_is_on_disk_is_what_stood_at_one_place_of_the_changelo
     path = tmp_path / "states"
     with subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
-        written = [int(writer.stdout.readline()) for _ in range(200)][-1]  # 100 MB: some of it is on disk
+        said = [writer.stdout.readline() for _ in range(200)]  # 100 MB: some of it is on disk
         os.kill(writer.pid, signal.SIGKILL)
+        written = int([*said, *writer.stdout.read().splitlines(keepends=True)][-1])  # it went on meanwhile
     database = open_states(path)
     position = int(database.get(POSITION_KEY))
     assert 0 < position <= written + 1
