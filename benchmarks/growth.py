@@ -3,7 +3,7 @@
     python -m benchmarks.growth [--sizes 1000 20000] [--days 5000] [--folder FOLDER]
     python -m benchmarks.growth --sizes 1000 100000 1000000 --days 8000       # the whole: 8 GB in --folder, ten minutes
 
-Each partition has so many points with 30 Days of state in RocksDB and 30 Days of facts in its fact store (`population.py`), and
+Each partition has so many points with 30 Days of state on disk and 30 Days of facts in its fact store (`population.py`), and
 is worked on in a process of its own. To it come frames of 64 points' Days, the points in a random order that is the same each
 Day: first a sound Day of every point, which does not count, as some still have to do with what was wrong before; then
 `--days` meter-Days, of several Days where there are fewer points. It is `stream/partition.py` with its processor and its
@@ -27,7 +27,6 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
-from rocksdict import WriteBatch
 
 from benchmarks.nation_load import Place, place
 from benchmarks.population import MODELS, RULES, TURN_US, Models, frame, models, name, write_fact_store
@@ -40,12 +39,12 @@ from stream.partition import Frame, Partition
 from stream.processor import Processor
 from stream.settings import Topics, WorkerSettings
 from stream.sink import Sink
-from stream.states import States, open_states
+from stream.state_file import StateFile, state_file_path
+from stream.states import States
 from stream.worker import CYCLES_EVERY
 from tests.integration.services import KafkaBroker
 
 A_FRAME = 64
-STATES = "states.rocksdb"
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -74,15 +73,13 @@ def prepare(folder: Path, points: int, made: Models) -> None:
     """States and fact store of so many points."""
     own = [(name(n), made.settled[n % len(made.settled)]) for n in range(points)]
     write_fact_store(fact_store_path(folder, 0), own, made.values)
-    db = open_states(folder / STATES)
-    for key, value in made.rules.items():
-        db.put(key.encode(), value)
+    file = StateFile(state_file_path(folder, 0))
+    file.write([(key.encode(), value) for key, value in made.rules.items()], None)
+    random.Random(4).shuffle(own)  # as they come to be known: in no order
     for first in range(0, points, 1000):
-        batch = WriteBatch(raw_mode=True)
-        for meter_point, model in own[first : first + 1000]:
-            batch.put(meter_point.encode(), model.of(meter_point, model.state))
-        db.write(batch)
-    db.close()
+        some = own[first : first + 1000]
+        file.write([(meter_point.encode(), model.of(meter_point, model.state)) for meter_point, model in some], None)
+    file.close()
 
 
 async def work(where: Place, points: int, days: int, made: Models) -> Said:
@@ -92,8 +89,8 @@ async def work(where: Place, points: int, days: int, made: Models) -> Said:
         kafka={"bootstrap_servers": list(where.kafka.bootstrap_servers)}, partitions=1, group=where.group, instance="1",
         topics=Topics(topics.facts, topics.broadcast, topics.ledger, topics.dead_letter), state_dir=where.folder,
     )  # fmt: skip
-    sink, db = await Sink(settings.aiokafka).start(), open_states(where.folder / STATES)
-    states = States(lambda: db, where.changelog, 0, sink)
+    sink, file = await Sink(settings.aiokafka).start(), StateFile(state_file_path(where.folder, 0))
+    states = States(lambda: file, where.changelog, 0, sink)
     a_day = min(points, days)
     coming = [each for day in range(days // a_day) for each in frames(points, day + 1, made, a_day)]
     gc.collect()
@@ -116,6 +113,7 @@ async def work(where: Place, points: int, days: int, made: Models) -> Said:
     cpu_s, wall_s = time.process_time() - began_cpu_s, time.perf_counter() - began_s
     await partition.close()
     await sink.stop()
+    file.close()
     done = days // a_day * a_day
     return Said(points, open_s, cpu_s / done * 1e6, wall_s / done * 1e6, resident_mib(), disk_bytes(where.folder) / points)
 
@@ -134,7 +132,7 @@ async def take(partition: Partition, coming: Iterable[Frame]) -> None:
 
 def disk_bytes(folder: Path) -> int:
     """Of the states."""
-    return sum(each.stat().st_size for each in (folder / STATES).iterdir())
+    return sum(each.stat().st_size for each in state_file_path(folder, 0).iterdir())
 
 
 def resident_mib() -> float:

@@ -1,4 +1,4 @@
-"""The Faust app: it shares the partitions among the workers, keeps the states in RocksDB and their changelog, and recovers.
+"""The Faust app: it shares the partitions among the workers, keeps the states and their changelog, and recovers.
 
 Frames come from its fetcher (`SteadyConsumer`), past its streams and agents. Of what else it offers nothing is used, because
 it would lose data: its acknowledgements and commits (`FactsApp.commit` commits what is done), its table writes (`States`),
@@ -27,6 +27,7 @@ from stream.opening import Opened, Opening, instant_of_ms
 from stream.partition import Frame, Partition
 from stream.settings import STATES, WorkerSettings
 from stream.sink import Sink
+from stream.state_file import state_file_path
 from stream.states import States
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class FactsApp:
 
     def sizes_bytes(self, partition: int) -> tuple[int, int]:
         """How large the files of a partition's states and of its fact store are."""
-        states = Path(self._states.data.partition_path(partition))
+        states = state_file_path(self._settings.state_dir, partition)
         facts = fact_store_path(self._settings.state_dir, partition)
         return _size_bytes(states), _size_bytes(facts)
 
@@ -116,7 +117,7 @@ class FactsApp:
 
     def _opened(self, number: int, start: int) -> Partition:
         settings = self._settings
-        states = States(lambda: self._states.data._db_for_partition(number), settings.changelog, number, self._sink)
+        states = States(lambda: self._states.data.file(number), settings.changelog, number, self._sink)
         opening = Opening(settings.kafka, settings.topics.facts, number, partial(self._make, number, states))
         partition = Partition(number, start, settings.topics, self._sink, self._guard)
         partition.open(states, opening)
@@ -166,7 +167,6 @@ def _faust_app(settings: WorkerSettings) -> faust.App:
         consumer_group_instance_id=settings.instance,
         consumer_auto_offset_reset="earliest",
         processing_guarantee="at_least_once",
-        store="rocksdb://",
         datadir=settings.state_dir,
         PartitionAssignor=WholeAssignor,
         TableManager=OrderedTables,

@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import faust
 from faust.assignor.partition_assignor import PartitionAssignor
-from faust.stores.rocksdb import Store
+from faust.stores.memory import Store
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
-from rocksdict import WriteBatch
 from yarl import URL
 
 from stream.faults import end_at_once
-from stream.states import POSITION_KEY, WITHOUT_LOG, offset_of, open_states
+from stream.state_file import StateFile, StateFileInUse, state_file_path
+from stream.states import offset_of
 
-PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "rocksdict": "0.3.29"}
+PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 
+IN_USE_S = 30  # how long a worker that is being stopped may still have a partition's states
 FULL_S = 0.01  # how soon to look again whether a partition that had enough wants more
 
 Starts = Mapping[int, int]  # partition -> offset of the first frame that is not done
@@ -174,50 +176,83 @@ class OrderedTables(TableManager):  # type: ignore[misc]
         return self._recovery
 
 
-class GreatestOffsetStore(Store):  # type: ignore[misc]
-    """Keeps, of the states of one key in the changelog, that which rests on the greatest `facts` offset.
+class StateStore(Store):  # type: ignore[misc]
+    """Keeps the states of each partition in a StateFile, and of one key that which rests on the greatest `facts` offset.
 
-    Faust keeps the last one, which may be a late write of a worker that had already lost the partition. A failure ends
-    the process: recovery would log it, and wait for ever. The databases are those of `states.py`.
+    Faust's own, in RocksDB, would keep the last one, which may be a late write of a worker that had already lost the
+    partition; and it costs the more the more states there are. A failure ends the process: recovery would log it, and wait for
+    ever.
     """
 
-    def _open_for_partition(self, partition: int) -> Any:
-        return open_states(self.partition_path(partition))
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._files: dict[int, StateFile] = {}
+
+    def file(self, partition: int) -> StateFile:
+        """A partition's file, opened when it is first asked for."""
+        if partition not in self._files:
+            self._files[partition] = StateFile(state_file_path(Path(self.app.conf.datadir), partition))
+        return self._files[partition]
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """The offset in the changelog up to which the states are there."""
+        return self.file(tp.partition).position
+
+    def set_persisted_offset(self, tp: TP, offset: int) -> None:
+        """They are there up to this offset."""
+        self.file(tp.partition).write([], offset)
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:  # fmt: skip
+        """Close the files of partitions that are no longer ours, and open those of new ones."""
+        await self._close(tp.partition for tp in revoked if tp.topic in self.table.changelog_topic.topics)
+        for tp in newly_assigned:
+            if tp.topic in self.table.changelog_topic.topics:
+                await self._open(tp.partition)
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
-        """Bring RocksDB up to these changelog records."""
+        """Bring the files up to these changelog records."""
         try:
             for partition, records in _by_partition(batch).items():
-                self._apply(self._db_for_partition(partition), records)
+                self._apply(self.file(partition), records)
         except Exception as error:
             end_at_once("the changelog cannot be applied to the state on disk", error)
 
-    def _apply(self, database: Any, records: list[Any]) -> None:
+    def _apply(self, file: StateFile, records: list[Any]) -> None:
         newest: dict[bytes, bytes] = {}
         for record in records:
-            known = newest.get(record.key) or database.get(record.key)
+            known = newest.get(record.key) or file.get(record.key)
             if known is None or offset_of(record.value) >= offset_of(known):
                 newest[record.key] = record.value
-        changes = WriteBatch(raw_mode=True)
-        for key, state in newest.items():
-            changes.put(key, state)
-        position = max(record.offset for record in records)
-        changes.put(POSITION_KEY, str(position).encode())
-        database.write(changes, WITHOUT_LOG)
+        file.write([*newest.items()], max(record.offset for record in records))
 
     async def stop(self) -> None:
-        """Close the databases; Faust only forgets them, and leaves the closing to the garbage collector."""
-        for database in self._dbs.values():
-            database.close()
+        """Close all files."""
+        await self._close([*self._files])
         await super().stop()
+
+    async def _open(self, partition: int) -> None:
+        for _ in range(IN_USE_S):
+            try:
+                self.file(partition)
+                return
+            except StateFileInUse as error:
+                self.log.warning("%s; trying again", error)
+                await asyncio.sleep(1)
+        self.file(partition)
+
+    async def _close(self, partitions: Iterable[int]) -> None:
+        files = [file for each in partitions if (file := self._files.pop(each, None)) is not None]
+        await asyncio.gather(*(asyncio.to_thread(file.close) for file in files))
 
 
 class StateTable(faust.Table):  # type: ignore[misc]
-    """A table in GreatestOffsetStore."""
+    """A table in a StateStore."""
 
-    def _new_store(self) -> GreatestOffsetStore:
-        return GreatestOffsetStore(
-            URL("rocksdb://"),
+    def _new_store(self) -> StateStore:
+        return StateStore(
+            URL("memory://"),
             self.app,
             self,
             table_name=self.name,
@@ -225,7 +260,6 @@ class StateTable(faust.Table):  # type: ignore[misc]
             key_serializer="raw",
             value_type=bytes,
             value_serializer="raw",
-            driver="rocksdict",
         )
 
 

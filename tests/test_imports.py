@@ -30,7 +30,7 @@ OTHERS = {
     "metering": {"msgspec", "holidays"},
     "collectors": {"msgspec", "cryptography", "kafka", "paho", "pymodbus", "serial"},
     "storage": {"msgspec", "influxdb_client", "rocksdict", "urllib3"},
-    "stream": {"msgspec", "aiokafka", "faust", "kafka", "mode", "prometheus_client", "rocksdict", "yarl"},
+    "stream": {"msgspec", "aiokafka", "faust", "kafka", "lmdb", "lz4", "mode", "prometheus_client", "yarl"},
     "simulators": {"msgspec", "paho", "pymodbus"},
     "dailyread": {"msgspec", "kafka", "rich", "jinja2", "markupsafe", "matplotlib"},
 }
@@ -67,7 +67,7 @@ COMMAND_EXTRAS = {
 }
 EXTRA_MODULES = {
     "gateway": {"cryptography", "kafka", "paho", "pymodbus", "serial"},
-    "stream": {"aiokafka", "faust", "influxdb_client", "kafka", "prometheus_client", "rocksdict"},
+    "stream": {"aiokafka", "faust", "influxdb_client", "kafka", "lmdb", "lz4", "prometheus_client", "rocksdict"},
     "report": {"jinja2", "matplotlib"},
 }
 

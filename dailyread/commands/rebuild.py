@@ -6,7 +6,6 @@ import argparse
 import fcntl
 import shutil
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from metering.rules_digest import digest
 from storage.fact_store import FACT_STORES
 from storage.offset_index import forget
 from storage.sqlite import StoreError
+from stream.state_file import STATE_FILES, is_in_use
 
 HELP = """Make anew what can be made from the Kafka topics. `influx`: write the whole `ledger` topic to InfluxDB again, from
 the start, and end when it is done; stop `dailyread store` first. Records that are in the bucket already are replaced, those
@@ -52,29 +52,24 @@ def _influx(config: StreamConfig) -> int:
 
 def _state(config: StreamConfig) -> int:
     rules, state_dir = rules_or_exit(config.rules), config.state_dir
-    for lock in (*state_dir.glob("v*/tables/*/LOCK"), *state_dir.glob(f"{FACT_STORES}/LOCK")):
-        if _is_locked(lock):
-            print(f"{lock}: in use by another process; stop `dailyread stream` first", file=sys.stderr)
-            return 1
-    removed = 0
-    for path in _state_files(state_dir):
+    states, facts = sorted(state_dir.glob(STATE_FILES)), sorted(state_dir.glob(FACT_STORES))
+    for path in (*filter(is_in_use, states), *(each for each in facts if _is_locked(each / "LOCK"))):
+        print(f"{path}: in use by another process; stop `dailyread stream` first", file=sys.stderr)
+        return 1
+    for path in (*states, *facts):
         print(f"removing {path}")
         shutil.rmtree(path)
-        removed += 1
-    if not removed:
+    if not states and not facts:
         print(f"{state_dir}: no state of a worker here")
     ask(state_dir, digest(rules), datetime.now(UTC))
     print(f"states of other rules will be made anew by {name_of(config.rules)} ({digest(rules).hex()})")
     return 0
 
 
-def _state_files(state_dir: Path) -> Iterator[Path]:
-    """Faust's folder, with RocksDB in it, and the fact stores of all partitions."""
-    yield from sorted(path for path in state_dir.glob("v*") if (path / "tables").is_dir())
-    yield from sorted(state_dir.glob(FACT_STORES))
-
-
 def _is_locked(path: Path) -> bool:
+    """Whether a process has the fact store of this lock open; it would need the lock to make one."""
+    if not path.exists():
+        return False
     with path.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

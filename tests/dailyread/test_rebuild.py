@@ -12,15 +12,16 @@ from metering.rules import Rules, load
 from metering.rules_digest import digest
 from storage.fact_store import fact_store_path
 from storage.fact_store_rocksdb import RocksFactStore
+from stream.state_file import state_file_path
 
 HOLD = """
 import sys
-from rocksdict import Rdict
-database = Rdict(sys.argv[1])
-database["key"] = 1
+from pathlib import Path
+from stream.state_file import StateFile
+file = StateFile(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
-database.close()
+file.close()
 """
 
 
@@ -35,10 +36,8 @@ def test_state_and_facts_go_once_no_worker_holds_them(config: Path, capsys: pyte
     state = config.parent / "state"
     RocksFactStore(fact_store_path(state, 3)).close()
     (state / "ledger-index.sqlite").write_text("the writer's")
-    table = state / "v1" / "tables" / "states-3.db"
-    table.parent.mkdir(parents=True)
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(table)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(state_file_path(state, 3))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "held\n"
