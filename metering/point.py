@@ -191,7 +191,7 @@ class Point(Held):
     def _put_readings(self, fact: Readings) -> set[int]:
         day = fact.gas_day.toordinal()
         book = self.books.get(day)
-        if self.floor is not None and (book is None or book.closed or book.withdrawn or not self.reference.fitted):
+        if self.floor is not None and (book is None or book.closed or book.withdrawn or not self.reference.told.fitted):
             raise NeedsHistory(fact)
         if self._known(fact):
             return set()
@@ -334,7 +334,7 @@ class Point(Held):
             self.touch(day)
         self.first_day, self.last_day = first, today
         self.open_days += fresh
-        if len(fresh) > 1 or len(self.reference.registrations) > 1:
+        if len(fresh) > 1 or self.reference.registered != self.reference.last_from:
             self.open_days.sort(key=lambda day: (self.reference.close_out_us(day), day))
 
     def _close_out(self, day: int, instead: Instead | None) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,8 +22,9 @@ from metering.facts import (
     Registered,
 )
 from metering.gasday import GasDays, to_us
-from metering.meters import Meter, in_turn
+from metering.meters import Index, Meter, in_turn
 from metering.rules import Rules
+from metering.volumes import unpacked_register
 from metering.wire import canonical
 
 NEVER = 2**62  # after all Days
@@ -32,67 +34,144 @@ Value = tuple[int, Decimal]  # a calorific value: when it was received, and MJ/m
 ReferenceFact = Registered | MeterFitted | MeterRemoved | BypassUsed | EquipmentFault
 
 
+class Registration(NamedTuple):
+    """What a registration says of a Day."""
+
+    users: tuple[str, ...]
+    ldz: str
+    annual_quantity_kwh: Decimal
+    equipment: str
+
+
+class _Told(msgspec.Struct, array_like=True):
+    """The facts that a usual Day need not look at: the registrations by their Gas Day, the others in the order of receipt."""
+
+    registrations: list[Registered] = []
+    fitted: list[MeterFitted] = []
+    removed: list[MeterRemoved] = []
+
+
+class _InForce(msgspec.Struct, array_like=True, frozen=True):
+    """What a state has of them beside, and what a usual Day looks at. `current` lacks its register, which has `register`."""
+
+    registered: int | None
+    last_from: int
+    last: Registration | None
+    known_us: int | None
+    ldzs: frozenset[str]
+    bypasses: list[BypassUsed]
+    faults: list[EquipmentFault]
+    steady_from: int
+    current: tuple[int, str, int, int, Index] | None
+    register: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[_InForce, msgspec.Raw]).decode
+_decode_told = msgspec.msgpack.Decoder(_Told).decode
+
+
 class Reference:
-    """All of them, and what follows from them alone. `packed` keeps the state's bytes of all but the calorific values, which
-    the state has with the Days: they are looked for in `kept`."""
+    """All of them, and what follows from them alone. The calorific values of a point that comes from a state are with its
+    Days: they are looked for in `kept`."""
 
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
         self.meter_point, self.rules, self.days = meter_point, rules, days
-        self.registrations: list[Registered] = []
-        self.fitted: list[MeterFitted] = []
-        self.removed: list[MeterRemoved] = []
+        self._told: _Told | msgspec.Raw = _Told()  # of a point that comes from a state unpacked when it is first asked for
         self.bypasses: list[BypassUsed] = []
         self.faults: list[EquipmentFault] = []
         self.values: dict[tuple[str, int], list[Value]] = {}  # by LDZ and Day, in the order of receipt
         self.kept: Mapping[int, Book] = {}
-        self.packed: bytes | None = None
+        self._packed: bytes | None = None  # (or msgspec.Raw) as it was last packed, or unpacked
         self.ldzs: frozenset[str] = frozenset()  # those of all registrations
         self.registered: int | None = None  # the registration date: the smallest Gas Day that was registered
-        self._last_from = NEVER  # the date of the last registration: what holds from then on is looked for once
-        self._known_close_out: int | None = None
-        self._of_day: dict[int, Registered | None] = {}
+        self.last_from = NEVER  # the date of the last registration, which is looked at most
+        self._last: Registration | None = None
+        self._known_us: int | None = None  # when we first came to know of any registration
+        self._known_close_out_us: int | None = None
+        self._of_day: dict[int, Registration | None] = {}
         self._close_out_us: dict[int, int] = {}
-        self.meters: tuple[Meter, ...] = ()  # in the order of their fitting
         self.current: Meter | None = None  # the meter in place now
         self.steady_from = NEVER  # from this Day on it has been the only one
+        self._meters: tuple[Meter, ...] | None = None
         self._settings: tuple[Setting, ...] | None = None
+
+    def packed(self) -> bytes:
+        """All but the calorific values, for a state."""
+        if self._packed is None:
+            current = self.current
+            in_force = _InForce(
+                self.registered, self.last_from, self._last, self._known_us, self.ldzs, self.bypasses, self.faults,
+                self.steady_from, None if current is None else (*current[:4], current.fitting),
+                b"" if current is None else current.register.packed,
+            )  # fmt: skip
+            self._packed = _encode((in_force, self._told))
+        return self._packed
+
+    def unpack(self, packed: bytes) -> None:
+        """Take what `packed` gave."""
+        in_force, self._told = _decode(packed)
+        self._packed = packed
+        self.registered, self.last_from, self._last = in_force.registered, in_force.last_from, in_force.last
+        self._known_us, self.ldzs = in_force.known_us, in_force.ldzs
+        self.bypasses, self.faults = in_force.bypasses, in_force.faults
+        self.steady_from = in_force.steady_from
+        if in_force.current is not None:
+            number, serial, fitted_us, from_us, fitting = in_force.current
+            register = unpacked_register(in_force.register)
+            self.current = Meter(number, serial, fitted_us, from_us, None, fitting, None, register)
+
+    @property
+    def told(self) -> _Told:
+        """The registrations, and the fittings and removals of meters."""
+        if isinstance(self._told, msgspec.Raw):
+            self._told = _decode_told(self._told)
+        return self._told
+
+    @property
+    def meters(self) -> tuple[Meter, ...]:
+        """The meters, in the order of their fitting."""
+        if self._meters is None:
+            self._meters = in_turn(self.told.fitted, self.told.removed, self.days, order)
+        return self._meters
 
     def take(self, fact: ReferenceFact | CalorificValue) -> bool:
         """Add a fact, in the order of receipt; whether it changes anything."""
         if isinstance(fact, CalorificValue):
             return self._take_value(fact)
         if isinstance(fact, Registered):
-            self.registrations.append(fact)
-            self.registrations.sort(key=lambda each: (each.gas_day, *order(each)))
-            self.follow_registrations()
+            self.told.registrations.append(fact)
+            self.told.registrations.sort(key=lambda each: (each.gas_day, *order(each)))
+            self._follow_registrations()
         elif isinstance(fact, MeterFitted):
-            self.fitted.append(fact)
+            self.told.fitted.append(fact)
         elif isinstance(fact, MeterRemoved):
-            self.removed.append(fact)
+            self.told.removed.append(fact)
         elif isinstance(fact, BypassUsed):
             self.bypasses = [each for each in self.bypasses if each.at != fact.at] + [fact]
         else:
             self.faults = [each for each in self.faults if (each.part, each.from_) != (fact.part, fact.from_)] + [fact]
-        self.packed = None
+        self._packed = None
         self._of_day.clear()
         self._close_out_us.clear()
         if isinstance(fact, (MeterFitted, MeterRemoved)):
-            self.follow_meters()
+            self._follow_meters()
         self._settings = None
         return True
 
-    def follow_registrations(self) -> None:
+    def _follow_registrations(self) -> None:
         """Find the registration dates, and the LDZs, from the facts about them."""
-        self.ldzs = frozenset(each.ldz for each in self.registrations)
-        self._known_close_out = None
-        if self.registrations:
-            self.registered = self.registrations[0].gas_day.toordinal()
-            self._last_from = self.registrations[-1].gas_day.toordinal()
+        registrations = self.told.registrations
+        self.ldzs = frozenset(each.ldz for each in registrations)
+        self._known_us = _first_known_us(registrations)
+        self._known_close_out_us = None
+        self.registered = registrations[0].gas_day.toordinal()
+        self.last_from = registrations[-1].gas_day.toordinal()
+        self._last = _registration(registrations[-1])
 
-    def follow_meters(self) -> None:
+    def _follow_meters(self) -> None:
         """Find the meters from the facts about them."""
-        self.meters = in_turn(self.fitted, self.removed, self.days, order)
-        self.current, self.steady_from = None, NEVER
+        self._meters, self.current, self.steady_from = None, None, NEVER
         if self.meters and self.meters[-1].to_us is None:
             self.current = last = self.meters[-1]
             self.steady_from = 0
@@ -126,35 +205,34 @@ class Reference:
             known = self.values[key] = list(book.values)
         return known
 
-    def of(self, day: int) -> Registered | None:
+    def of(self, day: int) -> Registration | None:
         """Users, LDZ, Annual Quantity and equipment on a Day."""
-        if day >= self._last_from:
-            return self.registrations[-1]
+        if day >= self.last_from:
+            return self._last
         if day not in self._of_day:
-            found = [each for each in self.registrations if each.gas_day.toordinal() <= day]
-            self._of_day[day] = found[-1] if found else None
+            found = [each for each in self.told.registrations if each.gas_day.toordinal() <= day]
+            self._of_day[day] = _registration(found[-1]) if found else None
         return self._of_day[day]
 
     def close_out_us(self, day: int) -> int:
         """When the Day is closed out: its Exit Close-Out, or that of the Day in which we came to know of it, the later."""
         known = self._close_out_us.get(day)
         if known is None:
-            known = self._close_out_us[day] = max(self.days.exit_close_out_us(day), self._known_close_out_us(day))
+            known = self._close_out_us[day] = max(self.days.exit_close_out_us(day), self._first_close_out_us(day))
         return known
 
-    def _known_close_out_us(self, day: int) -> int:
+    def _first_close_out_us(self, day: int) -> int:
         """The Exit Close-Out of the Day in which we came to know of the Day's registration."""
-        if day >= self._last_from and self._known_close_out is not None:
-            return self._known_close_out
-        known_us = min(
-            to_us(each.received_at)
-            for each in self.registrations
-            if each.gas_day.toordinal() <= day and each.received_at is not None
-        )
-        close_out_us = self.days.exit_close_out_us(self.days.day_of(known_us))
-        if day >= self._last_from:
-            self._known_close_out = close_out_us
-        return close_out_us
+        if day < self.last_from:
+            registrations = [each for each in self.told.registrations if each.gas_day.toordinal() <= day]
+            return self._close_out_after_us(_first_known_us(registrations))
+        if self._known_close_out_us is None:
+            self._known_close_out_us = self._close_out_after_us(self._known_us)
+        return self._known_close_out_us
+
+    def _close_out_after_us(self, known_us: int | None) -> int:
+        assert known_us is not None
+        return self.days.exit_close_out_us(self.days.day_of(known_us))
 
     def calorific_value(self, day: int) -> Decimal | None:
         """The calorific value of the Day's LDZ, MJ/m³, as last received; None where none was."""
@@ -207,6 +285,15 @@ class Reference:
         """Whether the Day is the registration date or one of the six Days after it (4.2.6)."""
         registered = self.registered
         return registered is not None and registered <= day < registered + DEEMED_DAYS
+
+
+def _registration(fact: Registered) -> Registration:
+    return Registration(fact.users, fact.ldz, fact.annual_quantity_kwh, fact.equipment)
+
+
+def _first_known_us(registrations: Sequence[Registered]) -> int | None:
+    """When the first of these was received; None where that is not said of any."""
+    return min((to_us(each.received_at) for each in registrations if each.received_at is not None), default=None)
 
 
 def order(fact: AnyFact) -> tuple[int, bytes]:

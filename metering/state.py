@@ -15,23 +15,14 @@ import msgspec
 
 from metering.book import ACTUAL, Belief
 from metering.books import Books
-from metering.facts import BypassUsed, EquipmentFault, MeterFitted, MeterRemoved, Registered
 from metering.gasday import GasDays
 from metering.held import WEEK
 from metering.point import Point
 from metering.rules import Rules
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 PRUNE_EVERY_DAYS = 4
 BEGINNING = -1  # nothing was let go of yet
-
-
-class _ReferenceState(msgspec.Struct, array_like=True, frozen=True):
-    registrations: list[Registered]
-    fitted: list[MeterFitted]
-    removed: list[MeterRemoved]
-    bypasses: list[BypassUsed]
-    faults: list[EquipmentFault]
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -62,7 +53,6 @@ _decode_any = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 # The head, the reference facts, the ordinals of the Days, and the Days.
 _decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, bytes, list[msgspec.Raw]]).decode
 _decode_without_days = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw, msgspec.Raw]).decode
-_decode_reference = msgspec.msgpack.Decoder(_ReferenceState).decode
 _DAYS_TYPE = "i"  # of the array of ordinals
 
 
@@ -105,11 +95,6 @@ def _fixed_up_to(point: Point, held: Sequence[int], last: int) -> int:
 
 def encode_state(point: Point, before: bytes = b"") -> bytes:
     """The bytes of a pruned point, after others that stand before them."""
-    reference = point.reference
-    if reference.packed is None:
-        reference.packed = _encode(
-            (reference.registrations, reference.fitted, reference.removed, reference.bypasses, reference.faults)
-        )
     head = _encode(
         (
             STATE_VERSION, point.meter_point, point.now_us, point.first_day, point.last_day, point.floor, point.anchor,
@@ -127,7 +112,7 @@ def encode_state(point: Point, before: bytes = b"") -> bytes:
     days = array(_DAYS_TYPE, packed).tobytes()
     # The four parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
     return b"".join((
-        before, b"\x94", head, reference.packed, b"\xc6", len(days).to_bytes(4), days,
+        before, b"\x94", head, point.reference.packed(), b"\xc6", len(days).to_bytes(4), days,
         b"\xdd", len(packed).to_bytes(4), *packed.values(),
     ))  # fmt: skip
 
@@ -183,16 +168,10 @@ def _without_days(state: _Head, packed: msgspec.Raw, rules: Rules, days: GasDays
     """The point of a state but for its Days."""
     if state.v != STATE_VERSION:
         raise ValueError(f"state version {state.v}; this program knows version {STATE_VERSION}")
-    reference = _decode_reference(packed)
     point = Point(state.meter_point, rules, days)
     point.now_us, point.first_day, point.last_day = state.now_us, state.first_day, state.last_day
     point.floor, point.anchor, point.open_days = state.floor, state.anchor, state.open_days
     point.settled, point.before, point.bypassed = state.settled, state.before, state.bypassed
     point.review.reaches, point.review.due_us = state.reaches, state.review_due_us
-    held = point.reference
-    held.registrations, held.fitted, held.removed = reference.registrations, reference.fitted, reference.removed
-    held.bypasses, held.faults = reference.bypasses, reference.faults
-    held.packed = bytes(packed)
-    held.follow_registrations()
-    held.follow_meters()
+    point.reference.unpack(packed)
     return point

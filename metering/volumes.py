@@ -12,10 +12,14 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
+import msgspec
+
 from metering.facts import MeterFitted
 
 HOUR_US = 3_600_000_000
 SPANS_KEPT = 64
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[int, Decimal, Decimal | None, Decimal, int | None, Decimal | None]).decode
 Verdict = Literal["", "negative_advance", "excess_flow"]
 
 
@@ -41,6 +45,9 @@ class Register:
         unconverted_digits: int | None,
         unconverted_m3_per_tick: Decimal | None,
     ) -> None:
+        self.packed = _encode(  # what `unpacked_register` takes
+            (digits, m3_per_tick, conversion_factor, q_max_m3_per_h, unconverted_digits, unconverted_m3_per_tick)
+        )
         self.digits = digits
         self.modulus: int = 10**digits
         self.m3_per_tick = Fraction(m3_per_tick)
@@ -110,6 +117,12 @@ def register_of(fitted: MeterFitted) -> Register:
 
 
 _register = lru_cache(maxsize=1024)(Register)
+
+
+@lru_cache(maxsize=1024)
+def unpacked_register(packed: bytes) -> Register:
+    """The register of a meter in a state."""
+    return _register(*_decode(packed))
 
 
 def quantity_wh(volume_l: int, mj_per_m3: Decimal) -> int:

@@ -39,6 +39,10 @@ class Truthful(Scenario):
         for before, after in pairwise([None, *self.lives]):
             assert after is not None
             told = long_before if before is None else self._told_late(after.since)
+            if after.until is not None and any(
+                low <= after.since and after.until <= high for low, high in pairwise(self.bounds)
+            ):
+                told = min(told, self.instant(after.until) + HOUR)  # told later it is not missed: its Day is closed out without
             self.facts.append(self._true_fitting(after, told))
             if before is not None and before.until is not None:
                 at, index = self.instant(before.until), self.shows(before, before.until) % 10**before.digits
