@@ -17,19 +17,22 @@ _decode = msgspec.msgpack.Decoder(Book).decode
 
 
 class Books(MutableMapping[int, Book]):
-    """Books by Day. `packed` has the bytes of those that come from a state, and may gain others."""
+    """Books by Day. `packed` has the bytes of those that come from a state, and may gain others that are here."""
 
     __slots__ = ("_books", "_packed")
 
     def __init__(self, packed: dict[int, bytes]) -> None:
-        self._books: dict[int, Book | None] = dict.fromkeys(packed)
+        self._books: dict[int, Book] = {}
         self._packed = packed
 
     def get(self, day: int, default: T | None = None) -> Book | T | None:  # type: ignore[override]
         book = self._books.get(day)
-        if book is None and day in self._books:
-            book = self._books[day] = _decode(self._packed[day])
-        return default if book is None else book
+        if book is None:
+            packed = self._packed.get(day)
+            if packed is None:
+                return default
+            book = self._books[day] = _decode(packed)
+        return book
 
     def __getitem__(self, day: int) -> Book:
         book = self.get(day)
@@ -41,13 +44,16 @@ class Books(MutableMapping[int, Book]):
         self._books[day] = book
 
     def __delitem__(self, day: int) -> None:
-        del self._books[day]
+        if self._books.pop(day, None) is None and day not in self._packed:
+            raise KeyError(day)
+        self._packed.pop(day, None)
 
     def __contains__(self, day: object) -> bool:
-        return day in self._books
+        return day in self._packed or day in self._books
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._books)
+        yield from self._packed
+        yield from [day for day in self._books if day not in self._packed]
 
     def __len__(self) -> int:
-        return len(self._books)
+        return len(self._packed.keys() | self._books.keys())

@@ -33,7 +33,7 @@ class Held:
         self.books: MutableMapping[int, Book] = {}
         self.last_held = -1  # the latest of them
         self.batches: dict[int, Judged] = {}  # as far as they have been judged
-        self.packed: dict[int, bytes] = {}  # (or msgspec.Raw) the Days' bytes in the state, as they were when last asked for
+        self.packed: dict[int, bytes] = {}  # the Days' bytes in the state, as they were when last asked for
         self.stale: set[int] = set()  # the Days that have changed since
         self.now_us = BEGINNING_US
         self.first_day: int | None = None  # the Days from this one

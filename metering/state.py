@@ -6,7 +6,6 @@ flags rest on, and Failed Days that wait for a determination. What reaches furth
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,6 +32,7 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     last_day: int | None
     floor: int | None
     anchor: int | None
+    last_held: int
     open_days: list[int]
     settled: bool
     before: dict[int, Belief]
@@ -50,10 +50,9 @@ class Outlook(NamedTuple):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_any = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-# The head, the reference facts, the ordinals of the Days, and the Days.
-_decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, bytes, list[msgspec.Raw]]).decode
-_decode_without_days = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw, msgspec.Raw]).decode
-_DAYS_TYPE = "i"  # of the array of ordinals
+# The head, the reference facts, and the Days by their ordinals.
+_decode_parts = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, dict[int, bytes]]).decode
+_decode_without_days = msgspec.msgpack.Decoder(tuple[_Head, msgspec.Raw, msgspec.Raw]).decode
 
 
 def prune(point: Point) -> None:
@@ -98,7 +97,7 @@ def encode_state(point: Point, before: bytes = b"") -> bytes:
     head = _encode(
         (
             STATE_VERSION, point.meter_point, point.now_us, point.first_day, point.last_day, point.floor, point.anchor,
-            point.open_days, point.settled, point.before, point.bypassed,
+            point.last_held, point.open_days, point.settled, point.before, point.bypassed,
             point.review.reaches, point.review.due_us,
         )
     )  # fmt: skip
@@ -109,12 +108,8 @@ def encode_state(point: Point, before: bytes = b"") -> bytes:
                 book.pieces = []  # what comes about such a Day goes to the fact store
             packed[day] = _encode(book)
     point.stale.clear()
-    days = array(_DAYS_TYPE, packed).tobytes()
-    # The four parts, and of a Day that has not changed the bytes of before, joined as MessagePack arrays.
-    return b"".join((
-        before, b"\x94", head, point.reference.packed(), b"\xc6", len(days).to_bytes(4), days,
-        b"\xdd", len(packed).to_bytes(4), *packed.values(),
-    ))  # fmt: skip
+    # Three parts, of which the second and most Days of the third are as they were before, joined as a MessagePack array.
+    return b"".join((before, b"\x93", head, point.reference.packed(), _encode(packed)))
 
 
 def version_of(data: bytes) -> int | None:
@@ -131,13 +126,12 @@ def decode_state(data: bytes, rules: Rules, days: GasDays) -> Point:
     Its Days are unpacked one by one, when they are first asked for.
     """
     try:
-        state, reference, held, books = _decode_parts(data)
+        state, reference, packed = _decode_parts(data)
         point = _without_days(state, reference, rules, days)
-        point.packed = dict(zip(array(_DAYS_TYPE, held), books, strict=True))
+        point.packed = packed
     except msgspec.MsgspecError as error:
         raise _no_state(data, error) from error
-    point.books = point.reference.kept = Books(point.packed)
-    point.last_held = max(point.packed, default=BEGINNING)
+    point.books = point.reference.kept = Books(packed)
     if point.floor is not None and point.floor != BEGINNING:  # as it is when each Day in turn is closed out as actual
         point.prune_from = point.floor + WEEK + _back_days(rules) + PRUNE_EVERY_DAYS
     return point
@@ -151,7 +145,7 @@ def outlook(point: Point) -> Outlook:
 def decode_outlook(data: bytes, rules: Rules, days: GasDays) -> Outlook:
     """What is to come at the point of `encode_state`'s bytes, without looking at its Days. Raises as `decode_state` does."""
     try:
-        state, reference, _, _ = _decode_without_days(data)
+        state, reference, _ = _decode_without_days(data)
         return outlook(_without_days(state, reference, rules, days))
     except msgspec.MsgspecError as error:
         raise _no_state(data, error) from error
@@ -170,7 +164,7 @@ def _without_days(state: _Head, packed: msgspec.Raw, rules: Rules, days: GasDays
         raise ValueError(f"state version {state.v}; this program knows version {STATE_VERSION}")
     point = Point(state.meter_point, rules, days)
     point.now_us, point.first_day, point.last_day = state.now_us, state.first_day, state.last_day
-    point.floor, point.anchor, point.open_days = state.floor, state.anchor, state.open_days
+    point.floor, point.anchor, point.last_held, point.open_days = state.floor, state.anchor, state.last_held, state.open_days
     point.settled, point.before, point.bypassed = state.settled, state.before, state.bypassed
     point.review.reaches, point.review.due_us = state.reaches, state.review_due_us
     point.reference.unpack(packed)
