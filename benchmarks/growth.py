@@ -6,10 +6,11 @@
 Each partition has so many points with 30 Days of state on disk and 30 Days of facts in its fact store (`population.py`), and
 is worked on in a process of its own. To it come frames of 64 points' Days, the points in a random order that is the same each
 Day: first a sound Day of every point, which does not count, as some still have to do with what was wrong before; then
-`--days` meter-Days, of several Days where there are fewer points. It is `stream/partition.py` with its processor and its
-states, and a broker behind them; only Faust's fetcher is left out. Printed: how long opening takes; microseconds of processor
-time and by the clock that a meter-Day takes, and the first as a multiple of the first size's; memory; bytes on disk of a
-point's state.
+`--days` meter-Days, of several Days where there are fewer points. These the partitions do by turns, a thousand each, so that a
+machine that is now fast and now slow is so to all of them. It is `stream/partition.py` with its processor and its states, and
+a broker behind them; only Faust's fetcher is left out. Printed: how long opening takes; microseconds that a meter-Day takes,
+of processor time and by the clock, in all and as a multiple of the first size's, and the least and the greatest multiple of a
+turn; memory; bytes on disk of a point's state.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -45,15 +47,21 @@ from stream.worker import CYCLES_EVERY
 from tests.integration.services import KafkaBroker
 
 A_FRAME = 64
+A_TURN = 1000  # meter-Days
+T = TypeVar("T")
 
 
-class Said(msgspec.Struct, frozen=True):
-    """What one size took."""
+class Turn(msgspec.Struct, frozen=True):
+    """What a turn took, for a meter-Day."""
 
-    points: int
-    open_s: float
     cpu_us: float
     wall_us: float
+
+
+class Stands(msgspec.Struct, frozen=True):
+    """How one size stands, before its turns and after them."""
+
+    open_s: float
     resident_mib: float
     state_bytes: float
 
@@ -82,8 +90,8 @@ def prepare(folder: Path, points: int, made: Models) -> None:
     file.close()
 
 
-async def work(where: Place, points: int, days: int, made: Models) -> Said:
-    """Open the partition, and work on all frames."""
+async def work(where: Place, points: int, days: int, made: Models) -> None:
+    """Open the partition and, a turn for each line that comes in, work on all frames."""
     topics = where.kafka.topics
     settings = WorkerSettings(
         kafka={"bootstrap_servers": list(where.kafka.bootstrap_servers)}, partitions=1, group=where.group, instance="1",
@@ -108,14 +116,24 @@ async def work(where: Place, points: int, days: int, made: Models) -> Said:
         await asyncio.sleep(0.01)
     open_s = time.perf_counter() - began_s
     await take(partition, frames(points, 0, made, points))
-    began_s, began_cpu_s = time.perf_counter(), time.process_time()
-    await take(partition, coming)
-    cpu_s, wall_s = time.process_time() - began_cpu_s, time.perf_counter() - began_s
+    say(Stands(open_s, resident_mib(), disk_bytes(where.folder) / points))
+    turns = days // A_TURN
+    for n in range(turns):
+        await asyncio.to_thread(sys.stdin.readline)
+        some = coming[n * len(coming) // turns : (n + 1) * len(coming) // turns]
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
+        await take(partition, some)
+        cpu_s, wall_s = time.process_time() - began_cpu_s, time.perf_counter() - began_s
+        say(Turn(cpu_s / A_TURN * 1e6, wall_s / A_TURN * 1e6))
+    say(Stands(open_s, resident_mib(), disk_bytes(where.folder) / points))
     await partition.close()
     await sink.stop()
     file.close()
-    done = days // a_day * a_day
-    return Said(points, open_s, cpu_s / done * 1e6, wall_s / done * 1e6, resident_mib(), disk_bytes(where.folder) / points)
+
+
+def say(what: Turn | Stands) -> None:
+    """Tell the process that gives the turns."""
+    print(msgspec.json.encode(what).decode(), flush=True)
 
 
 async def take(partition: Partition, coming: Iterable[Frame]) -> None:
@@ -141,44 +159,83 @@ def resident_mib() -> float:
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
-def one(points: int, days: int, models_file: Path, folder: Path, bootstrap: str) -> Said:
+def one(points: int, days: int, models_file: Path, folder: Path, bootstrap: str) -> None:
     """One size, in this process."""
     made = msgspec.msgpack.decode(models_file.read_bytes(), type=Models)
     gc.set_threshold(*CYCLES_EVERY)
     where = place(bootstrap, 1, folder)
     prepare(folder, points, made)
-    return asyncio.run(work(where, points, days, made))
+    asyncio.run(work(where, points, days, made))
+
+
+class Size:
+    """The process of one size."""
+
+    def __init__(self, points: int, days: int, models_file: Path, scratch: Path, bootstrap: str) -> None:
+        self.points = points
+        self.turns: list[Turn] = []
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        options = ["--sizes", str(points), "--days", str(days), "--one", str(models_file), str(folder), bootstrap]
+        command = [sys.executable, "-m", "benchmarks.growth", *options]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def hear(self, what: type[T]) -> T:
+        """What it says next."""
+        assert self._process.stdout is not None
+        return msgspec.json.decode(self._process.stdout.readline(), type=what)
+
+    def turn(self) -> None:
+        """Let it do its turn."""
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        self.turns.append(self.hear(Turn))
+
+    def mean(self, of: str) -> float:
+        """The mean of its turns."""
+        return sum(getattr(turn, of) for turn in self.turns) / len(self.turns)
+
+    def end(self) -> None:
+        """Wait for its end."""
+        self._process.communicate(timeout=600)
+
+
+def compare(sizes: list[Size], days: int) -> None:
+    """Let all have their turns, and print what they took."""
+    for size in sizes:
+        size.hear(Stands)
+    for _ in range(days // A_TURN):
+        for size in sizes:
+            size.turn()
+    heads = ("points", "opened, s", "cpu us a Day", "ratio", "of turns", "by the clock", "ratio", "MiB", "a state, B")
+    print("{:>10}{:>11}{:>14}{:>7}{:>12}{:>14}{:>7}{:>7}{:>12}".format(*heads))
+    first = sizes[0]
+    for size in sizes:
+        stands = size.hear(Stands)
+        ratios = sorted(own.cpu_us / its.cpu_us for own, its in zip(size.turns, first.turns, strict=True))
+        cpu_us, wall_us = size.mean("cpu_us"), size.mean("wall_us")
+        print(f"{size.points:10,}{stands.open_s:11.1f}{cpu_us:14.0f}{cpu_us / first.mean('cpu_us'):7.2f}"
+              f"{f'{ratios[0]:.2f} {ratios[-1]:.2f}':>12}{wall_us:14.0f}{wall_us / first.mean('wall_us'):7.2f}"
+              f"{stands.resident_mib:7.0f}{stands.state_bytes:12.0f}", flush=True)  # fmt: skip
+        size.end()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 20_000])
-    parser.add_argument("--days", type=int, default=5000, help="meter-Days that count; at most nine a point")
+    parser.add_argument("--days", type=int, default=5000, help="meter-Days that count, in thousands; at most nine a point")
     parser.add_argument("--models", type=int, default=MODELS)
     parser.add_argument("--folder", type=Path, help="for all data; default: a temporary one; removed at the end")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
         models_file, folder, bootstrap = args.one
-        said = one(args.sizes[0], args.days, Path(models_file), Path(folder), bootstrap)
-        print(msgspec.json.encode(said).decode(), flush=True)
+        one(args.sizes[0], args.days, Path(models_file), Path(folder), bootstrap)
         return
     with tempfile.TemporaryDirectory(prefix="dailyread-growth-", dir=args.folder) as scratch:
         models_file = Path(scratch) / "models"
         models_file.write_bytes(msgspec.msgpack.encode(models(1, args.models)))
-        heads = ("points", "opened, s", "cpu us a Day", "ratio", "by the clock", "MiB", "a state, B")
-        print("{:>10}{:>11}{:>13}{:>7}{:>13}{:>7}{:>12}".format(*heads))
-        first = None
         with KafkaBroker(Path(scratch) / "kafka") as kafka:
-            for points in args.sizes:
-                with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                    options = ["--sizes", str(points), "--days", str(args.days), "--one", models_file, folder, kafka.bootstrap]
-                    command = [sys.executable, "-m", "benchmarks.growth", *map(str, options)]
-                    output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-                said = msgspec.json.decode(output.splitlines()[-1], type=Said)
-                first = first or said
-                print(f"{said.points:10,}{said.open_s:11.1f}{said.cpu_us:13.0f}{said.cpu_us / first.cpu_us:7.2f}"
-                      f"{said.wall_us:13.0f}{said.resident_mib:7.0f}{said.state_bytes:12.0f}", flush=True)  # fmt: skip
+            compare([Size(n, args.days, models_file, Path(scratch), kafka.bootstrap) for n in args.sizes], args.days)
 
 
 if __name__ == "__main__":
