@@ -24,9 +24,8 @@ from metering.rules import Rules
 from metering.wire import VERSION, Entry, decode_entry, encode_fact, received_us
 from storage.fact_store import MemoryFactStore, Row, Subject
 from storage.fact_store_rocksdb import RocksFactStore
-from stream.marks import is_point
+from stream.marks import OFFSET_BYTES, is_point
 from stream.processor import Facts, Processor
-from stream.states import OFFSET_BYTES
 
 HISTORY_DAYS = 30
 FOLLOWING_DAYS = 10

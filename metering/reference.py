@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +21,8 @@ from metering.facts import (
     Registered,
 )
 from metering.gasday import GasDays, to_us
-from metering.meters import Index, Meter, in_turn
+from metering.meters import Meter, in_turn
+from metering.reference_state import InForce, Registration, Told, pack, unpack, unpack_told
 from metering.rules import Rules
 from metering.volumes import unpacked_register
 from metering.wire import canonical
@@ -34,50 +34,13 @@ Value = tuple[int, Decimal]  # a calorific value: when it was received, and MJ/m
 ReferenceFact = Registered | MeterFitted | MeterRemoved | BypassUsed | EquipmentFault
 
 
-class Registration(NamedTuple):
-    """What a registration says of a Day."""
-
-    users: tuple[str, ...]
-    ldz: str
-    annual_quantity_kwh: Decimal
-    equipment: str
-
-
-class _Told(msgspec.Struct, array_like=True):
-    """The facts that a usual Day need not look at: the registrations by their Gas Day, the others in the order of receipt."""
-
-    registrations: list[Registered] = []
-    fitted: list[MeterFitted] = []
-    removed: list[MeterRemoved] = []
-
-
-class _InForce(msgspec.Struct, array_like=True, frozen=True):
-    """What a state has of them beside, and what a usual Day looks at. `current` lacks its register, which has `register`."""
-
-    registered: int | None
-    last_from: int
-    last: Registration | None
-    known_us: int | None
-    ldzs: frozenset[str]
-    bypasses: list[BypassUsed]
-    faults: list[EquipmentFault]
-    steady_from: int
-    current: tuple[int, str, int, int, Index] | None
-    register: bytes
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[_InForce, msgspec.Raw]).decode
-_decode_told = msgspec.msgpack.Decoder(_Told).decode
-
-
 class Reference:
     """All of them, and what follows from them alone. The calorific values of a point that comes from a state are with its
     Days: they are looked for in `kept`."""
 
     def __init__(self, meter_point: str, rules: Rules, days: GasDays) -> None:
         self.meter_point, self.rules, self.days = meter_point, rules, days
-        self._told: _Told | msgspec.Raw = _Told()  # of a point that comes from a state unpacked when it is first asked for
+        self._told: Told | msgspec.Raw = Told()  # of a point that comes from a state unpacked when it is first asked for
         self.bypasses: list[BypassUsed] = []
         self.faults: list[EquipmentFault] = []
         self.values: dict[tuple[str, int], list[Value]] = {}  # by LDZ and Day, in the order of receipt
@@ -100,17 +63,17 @@ class Reference:
         """All but the calorific values, for a state."""
         if self._packed is None:
             current = self.current
-            in_force = _InForce(
+            in_force = InForce(
                 self.registered, self.last_from, self._last, self._known_us, self.ldzs, self.bypasses, self.faults,
                 self.steady_from, None if current is None else (*current[:4], current.fitting),
                 b"" if current is None else current.register.packed,
             )  # fmt: skip
-            self._packed = _encode((in_force, self._told))
+            self._packed = pack(in_force, self._told)
         return self._packed
 
     def unpack(self, packed: bytes) -> None:
         """Take what `packed` gave."""
-        in_force, self._told = _decode(packed)
+        in_force, self._told = unpack(packed)
         self._packed = packed
         self.registered, self.last_from, self._last = in_force.registered, in_force.last_from, in_force.last
         self._known_us, self.ldzs = in_force.known_us, in_force.ldzs
@@ -122,10 +85,10 @@ class Reference:
             self.current = Meter(number, serial, fitted_us, from_us, None, fitting, None, register)
 
     @property
-    def told(self) -> _Told:
+    def told(self) -> Told:
         """The registrations, and the fittings and removals of meters."""
         if isinstance(self._told, msgspec.Raw):
-            self._told = _decode_told(self._told)
+            self._told = unpack_told(self._told)
         return self._told
 
     @property

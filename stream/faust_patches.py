@@ -22,8 +22,8 @@ from faust.types import TP
 from yarl import URL
 
 from stream.faults import end_at_once
+from stream.marks import offset_of
 from stream.state_file import StateFile, StateFileInUse, state_file_path
-from stream.states import offset_of
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
 

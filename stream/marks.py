@@ -26,6 +26,7 @@ from metering.rules import Rules
 from metering.rules_digest import DIGEST_BYTES, differ_from, digest
 from metering.state import STATE_VERSION, Outlook, decode_outlook, decode_state, encode_state, outlook, version_of
 
+OFFSET_BYTES = 8
 _HEAD = struct.Struct(f">QqQ{DIGEST_BYTES}s")
 # Meter points have names of at most 64 characters.
 _RULES_NAME = "The rules under which states of this partition were made, by their digest: "
@@ -63,6 +64,13 @@ class Head(NamedTuple):
     now_us: int
     rebuilt_us: int
     digest: bytes
+
+
+def offset_of(state: bytes) -> int:
+    """The `facts` offset that a state rests on; ValueError where the bytes are no state."""
+    if len(state) < OFFSET_BYTES:
+        raise ValueError(f"a state of {len(state)} bytes, which is too short to begin with an offset")
+    return int.from_bytes(state[:OFFSET_BYTES], "big")
 
 
 def split(state: bytes) -> tuple[Head, bytes]:

@@ -43,7 +43,7 @@ from metering.wire import (
     read_entry,
 )
 from storage.fact_store import FactStore
-from stream.marks import Head, Marks, NotOurs, Unreadable, is_point, split
+from stream.marks import Head, Marks, NotOurs, Unreadable, is_point, offset_of, split
 from stream.outlooks import Outlooks
 
 RELAY = "broadcast"  # the gateway name of the relay: alone its frames may say when a fact was first received
@@ -346,7 +346,7 @@ class Processor:
         state = self._states.get(meter_point)
         if state is None:
             return -1, Point(meter_point, self.rules, self.days)
-        return split(state)[0].offset, self._marks.point(state, self._states)
+        return offset_of(state), self._marks.point(state, self._states)
 
     def _keep(self, meter_point: str, offset: int, point: Point, changes: Iterable[Change], part: Slice) -> None:
         prune(point)

@@ -12,15 +12,6 @@ from collections.abc import Callable, ItemsView, Iterator, Mapping
 from stream.sink import Sink
 from stream.state_file import StateFile
 
-OFFSET_BYTES = 8
-
-
-def offset_of(state: bytes) -> int:
-    """The `facts` offset that a state rests on; ValueError where the bytes are no state."""
-    if len(state) < OFFSET_BYTES:
-        raise ValueError(f"a state of {len(state)} bytes, which is too short to begin with an offset")
-    return int.from_bytes(state[:OFFSET_BYTES], "big")
-
 
 class _Items(ItemsView[str, bytes]):
     _mapping: States
@@ -44,12 +35,16 @@ class States(Mapping[str, bytes]):
         self._writing: dict[str, bytes] = {}
 
     def __getitem__(self, meter_point: str) -> bytes:
-        state = self._staged.get(meter_point) or self._writing.get(meter_point)
-        if state is None:
-            state = self._file().get(meter_point.encode())
+        state = self.get(meter_point)
         if state is None:
             raise KeyError(meter_point)
         return state
+
+    def get(self, meter_point: str, default: bytes | None = None) -> bytes | None:  # type: ignore[override]
+        state = self._staged.get(meter_point) or self._writing.get(meter_point)
+        if state is None:
+            state = self._file().get(meter_point.encode())
+        return default if state is None else state
 
     def __iter__(self) -> Iterator[str]:
         return (meter_point for meter_point, _ in self.items())
