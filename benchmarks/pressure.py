@@ -5,7 +5,7 @@
 A worker runs on empty topics first; what it takes then is what the others are compared with. Each backlog stands in the topic
 before a worker of its own starts with an empty disk: `month`, every point's Days; `hot`, the same where all points are in one
 partition; `flood`, frames of 900 KB of which nothing can be used, in one partition. Points with their states are held in
-memory (up to 20,000), so what grows with the backlog is seen from `twice`: twice as many Days of the same points.
+memory (up to 2,000 a partition), so what grows with the backlog is seen from `twice`: twice as many Days of the same points.
 
 Printed for each: what stood in the topic, the most that was resident (VmHWM), what is more than idle, the greatest lag that
 the worker's metrics told, and dead letters, of which so many past the cap. Exit 1 where twice the month takes over 25% more

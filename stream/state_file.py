@@ -25,7 +25,7 @@ STATE_FILES = "states-*.lmdb"
 
 _DATA, _OPENED = "data.mdb", "opened"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_POSITION_KEY = b"\xffchangelog"  # no state's: it is no UTF-8
+_POSITION_KEY = bytes(300)  # before all states, and no state's: no name is so long
 _LEAST_BYTES = 1024 * 1024
 _CHECK_BYTES = 4
 
@@ -85,15 +85,18 @@ class StateFile:
     def write(self, states: Sequence[tuple[bytes, bytes]], position: int | None) -> None:
         """Put these states, of different keys, in place of what is there; and where in the changelog they stand, if anywhere.
         All of it or nothing."""
-        packed = sorted((key, _packed(state)) for key, state in states)
+        packed = [(key, _packed(state)) for key, state in states]
         if position is not None:
             packed.append((_POSITION_KEY, _packed(str(position).encode())))
+        packed.sort()
         self._end_reading()
         while True:
             try:
                 with self._env.begin(write=True) as writer:
-                    for key, value in packed:
-                        writer.put(key, value)
+                    cursor = writer.cursor()
+                    last = cursor.key() if cursor.last() else b""
+                    for key, value in packed:  # in order of the keys; what is said to come last fills its page
+                        writer.put(key, value, append=key > last)
                 return
             except lmdb.MapFullError:
                 self._grow()
@@ -117,9 +120,10 @@ class StateFile:
         if before and before != boot_id:
             log.warning("%s: the machine stopped while it was open; its states are read from the changelog", self._path)
             (self._path / _DATA).unlink(missing_ok=True)
-        os.ftruncate(self._opened, 0)
-        os.pwrite(self._opened, boot_id, 0)
-        os.fsync(self._opened)
+        if before != boot_id:  # in this order: where the disk is full it stays as it was
+            os.pwrite(self._opened, boot_id, 0)
+            os.ftruncate(self._opened, len(boot_id))
+            os.fsync(self._opened)
         folder = os.open(self._path, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
@@ -147,7 +151,7 @@ class StateFile:
         return env
 
     def _grow(self) -> None:
-        more = max(_LEAST_BYTES, self._size_bytes // 8 // _LEAST_BYTES * _LEAST_BYTES)
+        more = max(_LEAST_BYTES, self._size_bytes // 16 // _LEAST_BYTES * _LEAST_BYTES)
         self._allocate(self._size_bytes, more)
         self._size_bytes += more
         self._env.set_mapsize(self._size_bytes)
