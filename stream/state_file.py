@@ -1,4 +1,4 @@
-"""The states of one partition on this machine, in LMDB: read one by one, and replaced together.
+"""The states of one partition on this machine, in LMDB.
 
 A state is read and replaced about as often as a Day comes, in no order, and there may be a million of them. LMDB costs the
 same whatever their number. It writes into mapped memory, which outlives a kill -9 of this process, but a power cut may leave
@@ -28,6 +28,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _POSITION_KEY = bytes(300)  # before all states, and no state's: no name is so long
 _LEAST_BYTES = 1024 * 1024
 _CHECK_BYTES = 4
+_AT_A_TIME = 32  # states put in one transaction
 
 
 class StateFileInUse(OSError):
@@ -45,7 +46,7 @@ def state_file_path(directory: Path, partition: int) -> Path:
 
 class StateFile:
     """A folder with the states. Raises StateFileInUse, and DamagedState when one is read; the file is then set aside, and who
-    opens it next begins with none. OSError where the disk is full; what was there then stands.
+    opens it next begins with none. OSError where the disk is full.
 
     Not for several threads at once.
     """
@@ -84,22 +85,16 @@ class StateFile:
 
     def write(self, states: Sequence[tuple[bytes, bytes]], position: int | None) -> None:
         """Put these states, of different keys, in place of what is there; and where in the changelog they stand, if anywhere.
-        All of it or nothing."""
-        packed = [(key, _packed(state)) for key, state in states]
-        if position is not None:
-            packed.append((_POSITION_KEY, _packed(str(position).encode())))
-        packed.sort()
+
+        A few at a time: LMDB keeps what was there before the last two times. Where the process ends meanwhile, some states are
+        newer than the position says, and are read again; none is older.
+        """
+        packed = sorted((key, _packed(state)) for key, state in states)
         self._end_reading()
-        while True:
-            try:
-                with self._env.begin(write=True) as writer:
-                    cursor = writer.cursor()
-                    last = cursor.key() if cursor.last() else b""
-                    for key, value in packed:  # in order of the keys; what is said to come last fills its page
-                        writer.put(key, value, append=key > last)
-                return
-            except lmdb.MapFullError:
-                self._grow()
+        for first in range(0, len(packed), _AT_A_TIME):
+            self._put(packed[first : first + _AT_A_TIME])
+        if position is not None:
+            self._put([(_POSITION_KEY, _packed(str(position).encode()))])
 
     def close(self) -> None:
         """Bring all to the disk, and close. Not to be used after that."""
@@ -165,6 +160,19 @@ class StateFile:
             raise OSError(error.errno, os.strerror(error.errno or 0), str(self._path)) from error
         finally:
             os.close(data)
+
+    def _put(self, packed: Sequence[tuple[bytes, bytes]]) -> None:
+        """Put these in place of what is there, all or none, in the order of their keys."""
+        while True:
+            try:
+                with self._env.begin(write=True) as writer:
+                    cursor = writer.cursor()
+                    last = cursor.key() if cursor.last() else b""
+                    for key, value in packed:
+                        writer.put(key, value, append=key > last)  # what is said to come last fills its page
+                return
+            except lmdb.MapFullError:
+                self._grow()
 
     def _end_reading(self) -> None:
         """Nothing is read while it is written: what a reader sees is kept, and the file would grow."""
