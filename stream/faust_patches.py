@@ -187,6 +187,7 @@ class StateStore(Store):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._files: dict[int, StateFile] = {}
+        self._closed = False
 
     def file(self, partition: int) -> StateFile:
         """A partition's file, opened when it is first asked for."""
@@ -196,16 +197,19 @@ class StateStore(Store):  # type: ignore[misc]
 
     def persisted_offset(self, tp: TP) -> int | None:
         """The offset in the changelog up to which the states are there."""
-        return self.file(tp.partition).position
+        return None if self._closed else self.file(tp.partition).position
 
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
         """They are there up to this offset."""
-        self.file(tp.partition).write([], offset)
+        if not self._closed:
+            self.file(tp.partition).write([], offset)
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:  # fmt: skip
         """Close the files of partitions that are no longer ours, and open those of new ones."""
+        if self._closed:
+            return
         await self._close(tp.partition for tp in revoked if tp.topic in self.table.changelog_topic.topics)
         for tp in newly_assigned:
             if tp.topic in self.table.changelog_topic.topics:
@@ -213,6 +217,8 @@ class StateStore(Store):  # type: ignore[misc]
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
         """Bring the files up to these changelog records."""
+        if self._closed:
+            return
         try:
             for partition, records in _by_partition(batch).items():
                 self._apply(self.file(partition), records)
@@ -227,10 +233,10 @@ class StateStore(Store):  # type: ignore[misc]
                 newest[record.key] = record.value
         file.write([*newest.items()], max(record.offset for record in records))
 
-    async def stop(self) -> None:
-        """Close all files."""
+    async def close(self) -> None:
+        """Close all files, for good."""
+        self._closed = True
         await self._close([*self._files])
-        await super().stop()
 
     async def _open(self, partition: int) -> None:
         for _ in range(IN_USE_S):

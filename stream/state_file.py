@@ -29,6 +29,7 @@ _POSITION_KEY = bytes(300)  # before all states, and no state's: no name is so l
 _LEAST_BYTES = 1024 * 1024
 _CHECK_BYTES = 4
 _AT_A_TIME = 32  # states put in one transaction
+_DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)
 
 
 class StateFileInUse(OSError):
@@ -36,7 +37,7 @@ class StateFileInUse(OSError):
 
 
 class DamagedState(OSError):
-    """A state is not as it was written."""
+    """A state, or what it is found by, is not as it was written."""
 
 
 def state_file_path(directory: Path, partition: int) -> Path:
@@ -45,7 +46,7 @@ def state_file_path(directory: Path, partition: int) -> Path:
 
 
 class StateFile:
-    """A folder with the states. Raises StateFileInUse, and DamagedState when one is read; the file is then set aside, and who
+    """A folder with the states. Raises StateFileInUse, and DamagedState when that is seen; the file is then set aside, and who
     opens it next begins with none. OSError where the disk is full.
 
     Not for several threads at once.
@@ -65,17 +66,23 @@ class StateFile:
 
     def get(self, key: bytes) -> bytes | None:
         """A state; None where there is none."""
-        if self._reader is None:
-            self._reader = self._env.begin()
-        packed = self._reader.get(key)
+        try:
+            if self._reader is None:
+                self._reader = self._env.begin()
+            packed = self._reader.get(key)
+        except _DAMAGED as error:
+            raise self._damaged(str(error)) from error
         return None if packed is None else self._unpacked(key, bytes(packed))
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All states by their keys, while nothing is written."""
-        with self._env.begin() as reader:
-            for key, packed in reader.cursor():
-                if key != _POSITION_KEY:
-                    yield key, self._unpacked(key, packed)
+        try:
+            with self._env.begin() as reader:
+                for key, packed in reader.cursor():
+                    if key != _POSITION_KEY:
+                        yield key, self._unpacked(key, packed)
+        except _DAMAGED as error:
+            raise self._damaged(str(error)) from error
 
     @property
     def position(self) -> int | None:
@@ -173,6 +180,8 @@ class StateFile:
                 return
             except lmdb.MapFullError:
                 self._grow()
+            except _DAMAGED as error:
+                raise self._damaged(str(error)) from error
 
     def _end_reading(self) -> None:
         """Nothing is read while it is written: what a reader sees is kept, and the file would grow."""
@@ -185,8 +194,11 @@ class StateFile:
         if zlib.crc32(compressed) == int.from_bytes(packed[:_CHECK_BYTES]):
             state: bytes = lz4.block.decompress(compressed)
             return state
+        raise self._damaged(f"the state of {key!r}")
+
+    def _damaged(self, what: str) -> DamagedState:
         self._set_aside()
-        raise DamagedState(f"{self._path}: the state of {key!r} is damaged; all are read from the changelog at the next start")
+        return DamagedState(f"{self._path}: damaged ({what}); all states are read from the changelog at the next start")
 
     def _set_aside(self) -> None:
         with suppress(FileNotFoundError):

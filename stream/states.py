@@ -33,6 +33,7 @@ class States(Mapping[str, bytes]):
         self._sink = sink
         self._staged: dict[str, bytes] = {}
         self._writing: dict[str, bytes] = {}
+        self._sent = 0  # to the changelog, since the file's position in it
 
     def __getitem__(self, meter_point: str) -> bytes:
         state = self.get(meter_point)
@@ -72,10 +73,20 @@ class States(Mapping[str, bytes]):
         self._writing, self._staged = self._staged, {}
 
     async def write(self) -> int:
-        """Keep the states that were cut off: the changelog first, awaited, then the file. Returns how many there were."""
+        """Keep the states that were cut off: the changelog first, awaited, then the file. Returns how many there were.
+
+        The file's position moves only where everything before it is ours. A worker that was cut off, and has lost the partition
+        for a while, may send behind what another sent meanwhile, and must read that when it has the partition again.
+        """
         states = [(meter_point.encode(), state) for meter_point, state in self._writing.items()]
         if states:
-            offset = await self._sink.send(self._changelog, self._partition, states)
-            self._file().write(states, offset)
+            offset, file = await self._sink.send(self._changelog, self._partition, states), self._file()
+            self._sent += len(states)
+            known = -1 if file.position is None else file.position
+            if offset is None or offset != known + self._sent:
+                file.write(states, None)
+            else:
+                file.write(states, offset)
+                self._sent = 0
             self._writing = {}
         return len(states)

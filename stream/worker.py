@@ -92,6 +92,11 @@ class _Worker:
                 await self._sink.stop()
         except Exception as error:
             log.warning("stopped in the middle (%r); what was not acknowledged will be read again", error)
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self._facts.close_files()
+        except Exception as error:
+            log.warning("not all states are on the disk yet (%r); if the machine stops now, they are read again", error)
         return 0 if stop.is_set() else 1
 
     def _services(self) -> list[Coroutine[Any, Any, Any]]:

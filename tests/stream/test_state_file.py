@@ -123,10 +123,29 @@ def test_a_damaged_state_is_an_error_and_the_next_start_begins_with_none(path: P
     data.write_bytes(spoilt)
     file = StateFile(path)
     assert file.get(b"41") == states[41][1]
-    with pytest.raises(DamagedState, match=r"states: the state of b\'42\' is damaged"):
+    with pytest.raises(DamagedState, match=r"states: damaged \(the state of b'42'\)"):
         file.get(b"42")
     file.close()
     assert (path / "damaged.mdb").read_bytes()[:100] == spoilt[:100], "it is kept"
+    file = StateFile(path)
+    assert ([*file.items()], file.position) == ([], None)
+    file.close()
+
+
+def test_a_damaged_page_too(path: Path) -> None:
+    file, states = StateFile(path), [(str(n).encode(), os.urandom(1000)) for n in range(1000)]
+    file.write(states, 5)
+    file.close()
+    data = path / "data.mdb"
+    pages = data.read_bytes()
+    spoilt = b"".join(
+        pages[at : at + 4096] if at < 8192 else b"\0" * 16 + pages[at + 16 : at + 4096] for at in range(0, len(pages), 4096)
+    )
+    data.write_bytes(spoilt)  # all but the first two
+    file = StateFile(path)
+    with pytest.raises(DamagedState, match=r"damaged .*; all states are read from the changelog"):
+        file.get(b"42")
+    file.close()
     file = StateFile(path)
     assert ([*file.items()], file.position) == ([], None)
     file.close()

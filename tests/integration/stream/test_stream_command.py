@@ -53,7 +53,11 @@ def test_health_metrics_ticks_and_an_orderly_end(
     assert "dailyread_stream_relay_owner 1.0" in metrics(job)
     # Between two ticks: with each of them there is a lag, for a moment.
     wait_for(lambda: 'dailyread_stream_lag_frames{partition="2"} 0.0' in metrics(job), "there is no lag")
+    opened = [*tmp_path.rglob("states-*.lmdb/opened")]
+    assert len(opened) == PARTITIONS
+    assert all(each.read_bytes() for each in opened), "they are open"
     assert worker.terminate(5) == 0
+    assert not any(each.read_bytes() for each in opened), "the states would outlive the end of the machine, too"
 
 
 def metrics(job: Job) -> str:
