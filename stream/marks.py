@@ -28,8 +28,8 @@ from metering.state import STATE_VERSION, Outlook, decode_outlook, decode_state,
 
 OFFSET_BYTES = 8
 _HEAD = struct.Struct(f">QqQ{DIGEST_BYTES}s")
-# Meter points have names of at most 64 characters.
-_RULES_NAME = "The rules under which states of this partition were made, by their digest: "
+# Meter points have names of at most 64 characters. In the order of names it comes before them, so that theirs can be appended.
+_RULES_NAME = " The rules under which states of this partition were made, by their digest: "
 
 
 class OtherRules(Exception):
