@@ -178,28 +178,32 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing_and_is_subscribed_
     assert len([message for message in caplog.messages if "is away" in message]) == 2
 
 
+# Two threads of it speak, so each says its line in one write: `print` makes two of it, and the lines could mix.
 COLLECTOR = """
-import sys, time
+import os, sys, time
 from datetime import datetime
 from pathlib import Path
 from collectors.outbox import Outbox
 from collectors.mqtt import MqttCollector
 from tests.integration.test_mqtt import DAYS, METERS, Broker, now
 
+def say(word):
+    os.write(1, word + b"\\n")
+
 class Slow(Outbox):
     def put(self, facts, now, done=()):
         if sys.argv[3] == "before":
-            print("received", flush=True)
+            say(b"received")
             time.sleep(60)
         super().put(facts, now, done)
-        print("stored", flush=True)
+        say(b"stored")
         if sys.argv[3] == "after":
             time.sleep(60)
 
 outbox = Slow(Path(sys.argv[1]), "gateway-1", days=DAYS)
 broker = Broker(host="127.0.0.1", port=int(sys.argv[2]), client_id="gateway-1")
 MqttCollector(broker, "gateway-1", METERS, outbox, now, days=DAYS).start()
-print("started", flush=True)
+say(b"started")
 time.sleep(60)
 """
 
