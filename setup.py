@@ -14,7 +14,7 @@ from setuptools import setup
 COMPILED = {
     "metering": ("gasday", "volumes", "batch", "chain", "reference", "held", "assess", "records", "point"),
     "storage": ("fact_store", "fact_store_rocksdb"),
-    "stream": ("marks", "outlooks", "partition", "processor", "sink", "states"),
+    "stream": ("marks", "outlooks", "partition", "processor", "states"),
 }
 
 if os.environ.get("DAILYREAD_COMPILE") == "1":

@@ -167,5 +167,5 @@ def _without_days(state: _Head, packed: msgspec.Raw, rules: Rules, days: GasDays
     point.floor, point.anchor, point.last_held, point.open_days = state.floor, state.anchor, state.last_held, state.open_days
     point.settled, point.before, point.bypassed = state.settled, state.before, state.bypassed
     point.review.reaches, point.review.due_us = state.reaches, state.review_due_us
-    point.reference.unpack(packed)
+    point.reference.unpack(bytes(packed))  # msgspec's types call a Raw bytes, which it is not
     return point
