@@ -22,6 +22,9 @@ demo: $(VENV)/demo.stamp
 
 test: lint services
 	$(PY) -m pytest -n 3 --dist loadfile --durations=20
+	$(PY) -m tests.compiled pytest -n 3 --dist loadfile tests/metering tests/stream \
+		tests/integration/stream/test_worker_faults.py tests/integration/stream/test_worker_refusals.py \
+		tests/integration/stream/test_other_rules.py
 
 coverage: services
 	$(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
@@ -33,7 +36,7 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy -p tests.integration.services
 
 services: $(VENV)/dev.stamp
-	scripts/need.sh java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl chromium=chromium mosquitto_passwd=mosquitto strace=strace mbpoll=mbpoll shellcheck=shellcheck
+	scripts/need.sh cc=gcc java=openjdk-17-jre-headless mvn=maven go=golang-go systemd-analyze=systemd openssl=openssl chromium=chromium mosquitto_passwd=mosquitto strace=strace mbpoll=mbpoll shellcheck=shellcheck
 	$(PY) -m tests.integration.services install
 
 # The installation is editable: only a change of what it depends on asks for another one.

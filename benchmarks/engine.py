@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from benchmarks.compiled import is_compiled, run_compiled
 from dailyread.jsonlines import write_fact
 from metering.facts import AnyFact, CalorificValue, MeterFitted, Readings, Registered
 from metering.gasday import GasDays, to_datetime
@@ -32,6 +31,7 @@ from metering.replay import FactsByPoint, Ledger, fold, point_ledger, rebuilt, r
 from metering.rules import Rules
 from metering.state import decode_state, encode_state, prune
 from metering.wire import PackedReadings, decode_entry, encode_frame, open_frame
+from tests.compiled import is_compiled, run_compiled
 
 DAYS = GasDays()
 RULES = Rules()

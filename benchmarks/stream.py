@@ -31,7 +31,6 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.compiled import REPOSITORY, is_compiled, run_compiled
 from benchmarks.engine import FIRST, batch, reference_facts, start
 from benchmarks.stream_contenders import CONTENDERS, Job, Said
 from benchmarks.stream_rules import KINDS, Message, Own, own_us
@@ -41,6 +40,7 @@ from dailyread.config import KafkaConfig, TopicNames
 from metering.facts import AnyFact
 from metering.gasday import to_us
 from metering.wire import encode_frame, partition_of
+from tests.compiled import REPOSITORY, is_compiled, run_compiled
 
 PARTITIONS = 4
 MANY = 64

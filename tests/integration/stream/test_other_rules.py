@@ -41,7 +41,9 @@ def rebuild_state(config: Path) -> str:
 
 
 def test_the_worker_refuses_until_rebuild_and_then_publishes_what_is_different(job: Job, start: Start, tmp_path: Path) -> None:
-    facts = facts_of(random.randrange(10**6))
+    seed = random.randrange(10**6)
+    print(f"facts_of({seed})")
+    facts = facts_of(seed)
     half = len(facts) // 2
     worker = start("stream", "--config", job.config)
     job.publish(facts[:half])
