@@ -23,8 +23,7 @@ demo: $(VENV)/demo.stamp
 test: lint services
 	$(PY) -m pytest -n 3 --dist loadfile --durations=20
 	$(PY) -m tests.compiled pytest -n 3 --dist loadfile tests/metering tests/stream \
-		tests/integration/stream/test_worker_faults.py tests/integration/stream/test_worker_refusals.py \
-		tests/integration/stream/test_other_rules.py
+		tests/integration/stream/test_worker_refusals.py tests/integration/stream/test_other_rules.py
 
 coverage: services
 	$(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
