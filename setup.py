@@ -5,7 +5,7 @@
 
 Compiles with mypyc what a Day passes through: the same code and the same results, in about two thirds of the time. It needs a C
 compiler. `make test` runs tests on it (tests/compiled.py). `stream/partition.py` stays in Python: mypyc gives the `error` of
-several `except` in a coroutine the type of the first, so any other exception ended the task, unseen; and it gained nothing.
+several `except` in a coroutine the type of the first, so any other exception ended the task, unseen; no gain was to be seen.
 """
 
 import os

@@ -38,7 +38,8 @@ def run_compiled(module: str, arguments: Sequence[str]) -> int:
         build = [sys.executable, "-m", "pip", "install", *options, str(copy)]
         subprocess.run(build, env=os.environ | {"DAILYREAD_COMPILE": "1"}, check=True)
         for package in installed.iterdir():
-            shutil.rmtree(copy / package.name, ignore_errors=True)
+            if (copy / package.name).is_dir():
+                shutil.rmtree(copy / package.name)
         path = {"PYTHONPATH": f"{installed}:{copy}", COMPILED: "1"}
         return subprocess.run([sys.executable, "-m", module, *arguments], cwd=copy, env=os.environ | path).returncode
 
