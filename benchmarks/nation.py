@@ -81,6 +81,7 @@ def feed(where: Place, them: Sequence[People], seconds: float, a_frame: int, wat
             told = encode_frame([Tick(now=at)], RELAY)
             producer.send(topics.broadcast, told, partition=0, timestamp_ms=int(at.timestamp() * 1000))
             ticks += 1
+            watch.ticked()
         at_ms = (from_us + int(due_s * 1e6)) // 1000
         value = frame([model.of(meter_point, model.following[0]) for meter_point, model in some], f"gateway-{number}")
         producer.send(topics.facts, value, partition=number, timestamp_ms=at_ms)
@@ -88,7 +89,7 @@ def feed(where: Place, them: Sequence[People], seconds: float, a_frame: int, wat
         count += len(some)
         watch.sent(count)
     producer.flush()
-    watch.fed(ticks)
+    watch.fed()
     producer.close()
     return sent
 

@@ -47,8 +47,8 @@ class Watch:
         self.fed_s = self.drained_s = 0.0
         self._webs, self._store, self._pids, self._partitions = webs, store, pids, partitions
         self._began_s = 0.0
-        self._sent: list[tuple[int, float]] = []  # meter-Days, and when so many had been sent
-        self._frames_sent: list[float] = []  # when each frame was
+        self._days = 0  # sent so far
+        self._frames_sent: list[float] = []  # when each frame was, a tick's copies among them
         self._first: Sample | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -79,17 +79,21 @@ class Watch:
 
     def sent(self, days: int) -> None:
         """One frame more, and so many meter-Days in all."""
-        now_s = time.monotonic() - self._began_s
-        self._frames_sent.append(now_s)
-        self._sent.append((days, now_s))
+        self._frames_sent.append(time.monotonic() - self._began_s)
+        self._days = days
 
-    def fed(self, ticks: int) -> None:
+    def ticked(self) -> None:
+        """One tick more: a frame for each partition."""
+        self.ticks += 1
+        self._frames_sent += [time.monotonic() - self._began_s] * self._partitions
+
+    def fed(self) -> None:
         """All has been sent."""
-        self.ticks, self.fed_s = ticks, time.monotonic() - self._began_s
+        self.fed_s = time.monotonic() - self._began_s
 
     def drain(self, limit_s: float) -> None:
         """Wait until all is with InfluxDB."""
-        want = len(self._frames_sent) + self.ticks * self._partitions
+        want = len(self._frames_sent)
         while time.monotonic() < self._began_s + self.fed_s + limit_s:
             last = self.samples[-1]
             if self._done(last) >= want and last.behind == 0 and last.written >= last.records:
@@ -103,7 +107,7 @@ class Watch:
         self._ended.set()
 
     def delays_s(self) -> list[float]:
-        """At each look, how long ago the next frame to be followed was sent; a tick's copies count as frames before it."""
+        """At each look, how long ago the next frame to be followed was sent."""
         found = []
         for each in self.samples:
             number = int(self._done(each))
@@ -113,7 +117,7 @@ class Watch:
 
     def days(self) -> int:
         """How many meter-Days were sent."""
-        return self._sent[-1][0]
+        return self._days
 
     def rate_least(self, span_s: float = 60.0) -> float:
         """Frames followed a second, in the worst span of so many seconds while they were sent, in meter-Days."""
@@ -156,8 +160,9 @@ def show(watch: Watch, folder: Path) -> None:
     print(f"followed in the slowest minute: {watch.rate_least(min(60.0, watch.fed_s / 2)):,.0f} meter-Days a second;"
           f" waiting for that: median {statistics.median(delays):.1f} s, 99% {delays[int(len(delays) * 0.99)]:.1f} s,"
           f" longest {delays[-1]:.1f} s")  # fmt: skip
-    lag = max(each.records - each.written for each in watch.samples)
-    print(f"{last.records:,.0f} records, {last.records / watch.days():.2f} a meter-Day; InfluxDB at most {lag:,.0f} behind")
+    lag, lag_s = max((each.records - each.written, each.at_s) for each in watch.samples)
+    print(f"{last.records:,.0f} records, {last.records / watch.days():.2f} a meter-Day; InfluxDB at most"
+          f" {lag:,.0f} behind, after {lag_s:.0f} s")  # fmt: skip
     print(f"{'':10}{'cpu s':>8}{'of a core':>10}  MiB of its own (and of files) after each fifth of the time")
     for who in last.uses:
         fifths = [watch.samples[round((len(watch.samples) - 1) * n / 5)] for n in range(6)]
